@@ -1,0 +1,60 @@
+# Two commands do everything: `make book` and `make test`. PROFILE=smoke|laptop|study|full.
+PROFILE ?= laptop
+PYTHON ?= python3
+CORES ?= all
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+SITE = $(CURDIR)/_site/$(PROFILE)/_build/html
+export PATH := $(BIN):$(PATH)
+export ANOMALY_TRANSFER_STORE ?= $(CURDIR)/_store
+
+.PHONY: book preview study test lint unit site-tests notebooks repository serve setup clean
+
+book: setup  ## Execute the chapters and build the site.
+	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet
+	@echo "The book is at $(SITE)/index.html (make serve PROFILE=$(PROFILE) shows it)"
+
+preview:  ## The same with the smallest profile: shows that everything runs; its numbers are not results.
+	@$(MAKE) --no-print-directory book PROFILE=smoke
+
+study: setup  ## Record the study runs under results/study (hours on two cores).
+	anomaly-transfer run --profile study --split grouped --split random --export results/study
+
+test: setup lint unit  ## All checks.
+	@$(MAKE) --no-print-directory preview
+	@$(MAKE) --no-print-directory site-tests
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+	python book/tools/pairs.py --check
+
+unit: setup
+	pytest --ignore=tests/book
+
+site-tests: setup
+	pytest tests/book
+	pytest --nbval -p no:cacheprovider _executed/smoke
+
+notebooks: setup  ## Derive notebooks/*.ipynb from notebooks/*.py.
+	python book/tools/pairs.py
+
+repository: setup  ## make repository URL=https://github.com/NAME/REPO changes the public address everywhere.
+	python book/tools/repository.py $(URL)
+
+serve: setup  ## Show the built book at http://127.0.0.1:8000
+	python -m http.server --bind 127.0.0.1 --directory $(SITE) 8000
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python cannot make virtual environments here: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+clean:  ## Remove everything that was built or computed, but not the environment.
+	rm -rf _executed _site _store .snakemake .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,19 @@
+"""Build the site into a folder: python book/tools/build.py FOLDER (BOOK_PROFILE names the executed chapters)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build(folder: Path) -> int:
+    """Run Jupyter Book with every warning an error; returns its exit code."""
+    command = ["jupyter-book", "build", str(ROOT), "--path-output", str(folder), "-W", "-n", "--keep-going"]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(build(Path(sys.argv[1]).resolve()))

@@ -1,0 +1,77 @@
+"""Execute one chapter: python book/tools/execute.py CHAPTER PROFILE OUTPUT."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+CELL_TIMEOUT_S = 6 * 3600
+SHOWN_VERSIONS = (
+    "anomaly-transfer",
+    "torch",
+    "timm",
+    "openvino",
+    "scikit-learn",
+    "numpy",
+    "papermill",
+    "jupyter-book",
+)
+
+
+def execute(chapter: str, profile: str, output: Path) -> None:
+    """Run the notebook from its own folder with ``profile`` as parameter; ``output`` appears only if it succeeds."""
+    source = NOTEBOOKS / f"{chapter}.ipynb"
+    if "profile" not in papermill.inspect_notebook(source):
+        raise SystemExit(
+            f"{source.name} has no parameter `profile`: its second cell must be tagged `parameters`."
+        )
+    started = time.perf_counter()
+
+    def show(cell: dict, cell_index: int) -> None:
+        if cell["cell_type"] == "code":
+            first = next((line for line in cell["source"].splitlines() if line.strip()), "")
+            print(
+                f"[{time.perf_counter() - started:5.0f} s] {chapter}: {first[:70]}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    # Progress is what `show` prints; bars inside the notebook would make its outputs differ between runs.
+    os.environ["TQDM_DISABLE"] = "1"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own for the kernel's connection file: chapters run side by side.
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["JUPYTER_RUNTIME_DIR"] = scratch
+        unfinished = Path(scratch) / output.name
+        executed = papermill.execute_notebook(
+            source,
+            unfinished,
+            parameters={"profile": profile},
+            cwd=NOTEBOOKS,
+            progress_bar=False,
+            execution_timeout=CELL_TIMEOUT_S,
+            on_cell_start=show,
+        )
+        executed.metadata["anomaly_transfer"] = {
+            name: importlib.metadata.version(name) for name in SHOWN_VERSIONS
+        }
+        # Beside the output first, then renamed: readers see the old copy or the new one, whole.
+        beside = output.with_suffix(".partial")
+        nbformat.write(executed, beside)
+        beside.replace(output)
+    print(f"[{time.perf_counter() - started:5.0f} s] {chapter}: done", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        execute(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    except papermill.PapermillExecutionError as error:
+        raise SystemExit(f"{sys.argv[1]} failed in cell {error.exec_count}:\n{error}") from None

@@ -1,0 +1,60 @@
+"""Derive notebooks/NAME.ipynb from notebooks/NAME.py, byte for byte; with --check only compare.
+
+The .py file (py:percent) is the one that is edited. The .ipynb is committed because Colab opens it from the
+repository; it holds no outputs, and equal sources give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import jupytext
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def derive(source: Path) -> str:
+    """The text of the notebook that belongs to a .py file."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    cells = []
+    for number, cell in enumerate(notebook.cells):
+        identity = hashlib.sha256(f"{number}\n{cell.source}".encode()).hexdigest()[:12]
+        entry = {
+            "cell_type": cell.cell_type,
+            "id": identity,
+            "metadata": dict(cell.metadata),
+            "source": cell.source.splitlines(keepends=True),
+        }
+        if cell.cell_type == "code":
+            entry |= {"execution_count": None, "outputs": []}
+        cells.append(entry)
+    document = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def main(check: bool) -> int:
+    """Write the notebooks that differ, or with ``check`` name them; returns how many."""
+    stale = []
+    for source in sorted(NOTEBOOKS.glob("*.py")):
+        target, text = source.with_suffix(".ipynb"), derive(source)
+        if not target.is_file() or target.read_text(encoding="utf-8") != text:
+            stale.append(target.name)
+            if not check:
+                target.write_text(text, encoding="utf-8")
+    orphans = [path.name for path in NOTEBOOKS.glob("*.ipynb") if not path.with_suffix(".py").is_file()]
+    for name in stale:
+        print(f"{name}: {'differs from its source: run `make notebooks`' if check else 'written'}")
+    for name in orphans:
+        print(f"{name}: has no .py source")
+    return (len(stale) if check else 0) + len(orphans)
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]) > 0)

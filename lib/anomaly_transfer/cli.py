@@ -1,0 +1,194 @@
+"""The command line: ``anomaly-transfer --help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomaly_transfer import benchmarks, detectors, experiments, inspection, models, profiles
+from anomaly_transfer import doctor as checks
+from anomaly_transfer.errors import AnomalyTransferError
+from anomaly_transfer.evaluation import Interval
+from anomaly_transfer.records import load_folder
+from anomaly_transfer.store import Store
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+store_app = typer.Typer(no_args_is_help=True, help="Look at, or clear, what has been computed and kept.")
+app.add_typer(store_app, name="store")
+
+DEFAULT_METHOD = "patch-memory"
+DEFAULT_BACKBONE = "efficientnet_lite0"
+
+Method = Annotated[str, typer.Option(help="Detector, optionally with levels: gaussian@stage6.")]
+Network = Annotated[
+    str, typer.Option(help="efficientnet_lite0/1/2 or any timm model whose weights can be had.")
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=32, help="Network input, pixels; default: the backbone's own.")
+]
+Seed = Annotated[int, typer.Option(min=0)]
+
+
+@app.callback()
+def main() -> None:
+    """Visual anomaly detection by transfer learning: the tool behind the book What Normal Knows."""
+
+
+@app.command()
+def doctor() -> None:
+    """Check environment, device, data and weights: OK, or the fix."""
+    failed = False
+    for check in checks.checks():
+        mark = "OK  " if check.fix is None else ("FIX " if check.needed else "-   ")
+        typer.echo(f"{mark} {check.name}: {check.found}" + (f"\n       {check.fix}" if check.fix else ""))
+        failed |= check.fix is not None and check.needed
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("benchmarks")
+def list_benchmarks() -> None:
+    """List the benchmarks, and how to get those that are not here."""
+    for name in benchmarks.names():
+        benchmark = benchmarks.get(name)
+        missing = benchmark.missing()
+        typer.echo(
+            f"{name}: {benchmark.title}; categories {', '.join(benchmark.categories)}; {benchmark.licence}"
+        )
+        typer.echo(f"    {'here' if missing is None else 'not here: ' + missing}")
+
+
+@app.command()
+def run(
+    method: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all methods.")] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="Repeatable; default: all that are here.")
+    ] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Repeatable; default: the recommended one.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: those of the profile.")] = None,
+    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Also copy the records to this folder (results/PROFILE).")
+    ] = None,
+) -> None:
+    """Run experiments that have no up-to-date record, and print the headline AUROC of each."""
+    chosen = profiles.get(profile).name
+    methods = method or sorted(detectors.methods())
+    found = benchmark or [name for name in benchmarks.names() if benchmarks.get(name).missing() is None]
+    todo = [e for name in found for e in experiments.matrix(methods, name, chosen, category, split, seed)]
+    for experiment in todo:
+        record = experiments.run(experiment)
+        typer.echo(f"{_coordinates(record)}  {record.metrics['target']['auroc']}")
+        if export:
+            experiments.export([record], export)
+
+
+@app.command("records")
+def list_records(
+    folder: Annotated[Path, typer.Argument(help="A folder of records, e.g. results/study or the store.")],
+    metric: str = "auroc",
+    group: Annotated[str, typer.Option(help="target, all, or an anomaly class")] = "target",
+) -> None:
+    """Print the records in a folder, one a line."""
+    for record in load_folder(folder):
+        typer.echo(f"{_coordinates(record)}  {record.metrics.get(group, {}).get(metric, '-')}")
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[
+        Path, typer.Argument(help="train/good, test/CLASS, optionally ground_truth/CLASS/*_mask.png")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
+    method: Method = DEFAULT_METHOD,
+    backbone: Network = DEFAULT_BACKBONE,
+    image_size: ImageSize = None,
+    seed: Seed = 0,
+) -> None:
+    """Fit on your own normal images, score the others, and write a report."""
+    report = inspection.evaluate_folder(folder, out, method, backbone, image_size, seed)
+    for name, metrics in report["metrics"].items():
+        if "auroc" in metrics:
+            typer.echo(f"{name}: AUROC {Interval(**metrics['auroc'])}")
+    for name, value in report["localisation"].items():
+        typer.echo(f"{name}: {Interval(**value)}")
+    _report_skipped(report["skipped"])
+    typer.echo(f"Report: {out / 'report.html'}")
+
+
+@app.command()
+def fit(
+    folder: Annotated[Path, typer.Argument(help="Normal images, or a folder with train/good.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("model"),
+    method: Method = DEFAULT_METHOD,
+    backbone: Network = DEFAULT_BACKBONE,
+    image_size: ImageSize = None,
+    seed: Seed = 0,
+) -> None:
+    """Fit on normal images and keep the model (safetensors and JSON)."""
+    model, skipped = inspection.fit_folder(folder, method, backbone, image_size, seed)
+    model.save(out)
+    _report_skipped(skipped)
+    typer.echo(
+        f"Model: {out} ({model.description.n_training_images} images, threshold {model.description.threshold})"
+    )
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Argument(help="A folder that `fit` wrote.")],
+    images: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    out: Annotated[Path, typer.Option(help="Table of scores.")] = Path("scores.csv"),
+) -> None:
+    """Score new images with a kept model."""
+    table, skipped = inspection.score_images(models.load(model), images)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out, index=False)
+    _report_skipped(skipped)
+    flagged = f", {int(table['anomalous'].sum())} above the threshold" if "anomalous" in table else ""
+    typer.echo(f"Scores: {out} ({len(table)} images{flagged})")
+
+
+@store_app.command("size")
+def store_size() -> None:
+    """Entries and megabytes, by kind."""
+    store = Store()
+    typer.echo(str(store.root))
+    for kind, row in store.sizes().iterrows():
+        typer.echo(f"{kind}: {row['entries']} entries, {row['bytes'] / 1e6:.1f} MB")
+
+
+@store_app.command("prune")
+def store_prune(
+    unused_days: Annotated[float, typer.Option(min=0, help="Keep what was read within so many days.")] = 0.0,
+    features_only: Annotated[bool, typer.Option(help="Keep the records.")] = False,
+) -> None:
+    """Remove what can be computed again."""
+    freed = Store().prune(unused_days, ("features",) if features_only else ("features", "records"))
+    typer.echo(f"{freed / 1e6:.1f} MB freed")
+
+
+def _coordinates(record) -> str:
+    e = record.experiment
+    return f"{e.benchmark}/{e.category} {e.split} seed {e.seed} {e.profile} {e.method}"
+
+
+def _report_skipped(skipped: dict[str, str]) -> None:
+    for why in skipped.values():
+        typer.echo(f"Skipped: {why}", err=True)
+
+
+def entry() -> None:
+    """Run the command line; an expected error is one line, not a traceback."""
+    try:
+        app()
+    except (AnomalyTransferError, ValueError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    entry()

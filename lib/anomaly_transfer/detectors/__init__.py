@@ -1,0 +1,45 @@
+"""Detectors in scikit-learn's manner; a new module in this folder with ``METHODS`` appears everywhere by itself."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from anomaly_transfer.detectors.base import Detector
+
+
+@cache
+def methods() -> dict[str, type[Detector]]:
+    """Detector classes by method name.
+
+    >>> sorted(methods())
+    ['gaussian', 'neighbours', 'patch-gaussian', 'patch-memory', 'patch-shared']
+    """
+    found: dict[str, type[Detector]] = {}
+    for module in pkgutil.iter_modules(__path__):
+        found |= getattr(importlib.import_module(f"{__name__}.{module.name}"), "METHODS", {})
+    return found
+
+
+def make(method: str, **parameters: object) -> Detector:
+    """An unfitted detector.
+
+    Parameters
+    ----------
+    method : str
+        A name in :func:`methods`, optionally restricted to levels: ``gaussian@stage6``,
+        ``patch-memory@stage3+stage5``.
+    **parameters
+        Passed on where the detector has such a parameter (e.g. ``seed``, ``memory_bank``), else left out.
+
+    >>> make("gaussian@stage6", seed=3)
+    GaussianDetector(levels=('stage6',))
+    """
+    name, _, levels = method.partition("@")
+    if name not in methods():
+        raise ValueError(f"There is no method {name!r}; choose one of {', '.join(sorted(methods()))}.")
+    cls = methods()[name]
+    accepted = cls().get_params()
+    detector = cls(**{key: value for key, value in parameters.items() if key in accepted})
+    return detector.set_params(levels=tuple(levels.split("+"))) if levels else detector

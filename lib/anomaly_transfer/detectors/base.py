@@ -1,0 +1,118 @@
+"""What all detectors have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from anomaly_transfer.errors import DataError
+from anomaly_transfer.features import Features
+from anomaly_transfer.labels import sealed
+
+
+class Detector(BaseEstimator, ABC):
+    """An anomaly detector fitted on the features of normal images alone.
+
+    Parameters
+    ----------
+    levels : tuple of str, optional
+        Backbone levels to use; default: all levels of the features it is fitted on.
+
+    Attributes
+    ----------
+    kind : {"pooled", "maps"}
+        The features it works on: spatial means, or spatial maps.
+    state_ : dict of str to array
+        Everything that was fitted, so that a model is saved and restored without pickle.
+    levels_ : tuple of str
+        The levels used.
+    """
+
+    kind: ClassVar[Literal["pooled", "maps"]]
+    state_: dict[str, np.ndarray]
+
+    def __init__(self, levels: tuple[str, ...] | None = None):
+        self.levels = levels
+
+    def fit(self, features: Features, y: None = None) -> Detector:
+        """Fit on normal images.
+
+        Parameters
+        ----------
+        features : Features
+            Of ``kind``, at least two images, all finite.
+        y : None
+            Ignored, as in scikit-learn; there is no way to pass labels.
+
+        Raises
+        ------
+        DataError
+            If there are fewer than two images, or a value is not finite, or nothing varies.
+        """
+        if len(features) < 2:
+            raise DataError(f"{len(features)} training image(s): a detector needs at least 2 normal images.")
+        self.levels_ = tuple(self.levels or features.levels)
+        with sealed():
+            self.state_ = self._fit(self._checked(features))
+        return self
+
+    def anomaly_score(self, features: Features) -> np.ndarray:
+        """How anomalous each image is; higher is more anomalous. Shape (n_images,), float64."""
+        check_is_fitted(self, "state_")
+        with sealed():
+            return self._anomaly_score(self._checked(features))
+
+    def score_samples(self, features: Features) -> np.ndarray:
+        """scikit-learn's sign of the same: *lower* is more anomalous."""
+        return -self.anomaly_score(features)
+
+    @abstractmethod
+    def _fit(self, features: Features) -> dict[str, np.ndarray]:
+        """Fit and return the state."""
+
+    @abstractmethod
+    def _anomaly_score(self, features: Features) -> np.ndarray:
+        """Score; higher is more anomalous."""
+
+    def _checked(self, features: Features) -> Features:
+        features = features.select(self.levels_)
+        expected = 2 if self.kind == "pooled" else 4
+        for level, array in features.arrays.items():
+            if array.ndim != expected:
+                raise DataError(
+                    f"{type(self).__name__} works on {self.kind} features, but level {level!r} has {array.ndim} axes."
+                )
+        return features
+
+
+def finite(values: np.ndarray, what: str) -> np.ndarray:
+    """``values`` unchanged, or a DataError naming ``what`` if one of them is NaN or infinite."""
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        raise DataError(
+            f"{what}: {len(bad)} image(s) have features that are not finite, the first in row {bad[0]}."
+        )
+    return values
+
+
+class Localiser(Detector):
+    """A detector that also says where: it scores patches, and an image by its worst patch."""
+
+    kind = "maps"
+
+    def anomaly_map(self, features: Features) -> np.ndarray:
+        """Anomaly score of each patch, shape (n_images, rows, columns), float64."""
+        check_is_fitted(self, "state_")
+        with sealed():
+            return self._anomaly_map(self._checked(features))
+
+    def _anomaly_score(self, features: Features) -> np.ndarray:
+        return np.concatenate([self._anomaly_map(batch).max(axis=(1, 2)) for batch in features.batches()])
+
+    @abstractmethod
+    def _anomaly_map(self, features: Features) -> np.ndarray:
+        """Score each patch; higher is more anomalous."""

@@ -1,0 +1,276 @@
+"""Multi-level features of many images, in constant memory.
+
+Explained in the chapter *Frozen representations*. On the CPU the network runs through OpenVINO where that is
+installed (several times faster, equal to about 1e-6), else and on CUDA as plain PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.images import ImageFiles
+
+#: A function from a uint8 batch (n, side, side, 3) to one array a requested output.
+Forward = Callable[[np.ndarray], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of some images at some levels; rows are images.
+
+    Attributes
+    ----------
+    arrays : dict of level name to float32 array
+        Pooled features (images, channels) or spatial maps (images, channels, height, width), possibly mapped
+        from disk; ``rows`` chooses among their rows, so that a subset costs nothing.
+    rows : int array, shape (n_images,)
+    """
+
+    arrays: dict[str, np.ndarray]
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, **arrays: np.ndarray) -> Features:
+        """Features straight from arrays, one a level.
+
+        >>> len(Features.of(head=np.zeros((3, 8), np.float32)))
+        3
+        """
+        return cls(arrays, np.arange(len(next(iter(arrays.values())))))
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Level names, from the input to the output."""
+        return tuple(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: np.ndarray) -> Features:
+        """The features of some rows, e.g. of the training images."""
+        return replace(self, rows=self.rows[rows])
+
+    def select(self, levels: Sequence[str]) -> Features:
+        """The features of some levels.
+
+        Raises
+        ------
+        ValueError
+            If a level is not there; the message lists those that are.
+        """
+        missing = [level for level in levels if level not in self.arrays]
+        if missing:
+            raise ValueError(f"There is no level {missing[0]!r}; choose from {', '.join(self.arrays)}.")
+        return replace(self, arrays={level: self.arrays[level] for level in levels})
+
+    def __getitem__(self, level: str) -> np.ndarray:
+        """The array of one level at the chosen rows, in memory."""
+        return np.asarray(self.arrays[level][self.rows])
+
+    def batches(self, size: int = 64) -> Iterator[Features]:
+        """The same features in pieces of at most ``size`` images, for what must not hold all in memory."""
+        for start in range(0, len(self), size):
+            yield replace(self, rows=self.rows[start : start + size])
+
+
+def level_strides(backbone: Backbone) -> dict[str, int]:
+    """Input pixels per step of each level's feature map, e.g. ``{"stem": 2, ..., "head": 32}``."""
+    side = backbone.image_size
+    with torch.inference_mode():
+        maps = backbone.level_maps(torch.zeros(1, side, side, 3))
+    return {level: round(side / m.shape[-1]) for level, m in zip(backbone.levels, maps, strict=True)}
+
+
+def map_levels(backbone: Backbone, strides: Sequence[int] = (8, 16)) -> tuple[str, ...]:
+    """The last level of each stride: the usual choice for patch detectors (PaDiM, PatchCore)."""
+    of_level = level_strides(backbone)
+    chosen = [[level for level, stride in of_level.items() if stride == wanted][-1:] for wanted in strides]
+    return tuple(level for levels in chosen for level in levels)
+
+
+class _Outputs(nn.Module):
+    """The backbone as one traceable module: uint8 images in, pooled features or chosen maps out."""
+
+    def __init__(self, backbone: Backbone, levels: Sequence[str] | None):
+        super().__init__()
+        self.network = backbone.network
+        self.backbone = backbone
+        self.chosen = None if levels is None else [backbone.levels.index(level) for level in levels]
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        maps = self.backbone.level_maps(images)
+        if self.chosen is None:
+            return tuple(m.mean(dim=(2, 3)) for m in maps)
+        return tuple(maps[index] for index in self.chosen)
+
+
+def default_device() -> str:
+    """``cuda`` where there is one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_engine(device: str) -> str:
+    """``openvino`` on a CPU where it is installed, else ``eager`` (plain PyTorch)."""
+    if device != "cpu":
+        return "eager"
+    try:
+        import openvino  # noqa: F401
+    except ImportError:
+        return "eager"
+    return "openvino"
+
+
+def forward_function(
+    backbone: Backbone,
+    levels: Sequence[str] | None = None,
+    device: str | None = None,
+    engine: str | None = None,
+) -> Forward:
+    """Compile the backbone to a function from a uint8 batch to pooled features or maps.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    levels : sequence of str, optional
+        Levels whose spatial maps to return; None returns the spatial means of all levels.
+    device : {"cpu", "cuda"}, optional
+    engine : {"eager", "openvino"}, optional
+        Default: the fastest that is there. Results agree to about 1e-6 relative.
+    """
+    device = device or default_device()
+    engine = engine or default_engine(device)
+    key = None if levels is None else tuple(levels)
+    if engine == "openvino":
+        try:
+            return _openvino(_Identity(backbone), key)
+        except Exception as error:  # a layer that the runtime cannot convert: slower beats not at all
+            warnings.warn(f"OpenVINO cannot run {backbone.name} ({error}); using PyTorch.", stacklevel=2)
+    return _eager(backbone, key, device)
+
+
+class _Identity:
+    """Lets a backbone be a cache key: the same weights are compiled once per process."""
+
+    def __init__(self, backbone: Backbone):
+        self.backbone = backbone
+        self.key = backbone.fingerprint()
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.key == other.key
+
+
+def _eager(backbone: Backbone, levels: tuple[str, ...] | None, device: str) -> Forward:
+    module = _Outputs(backbone, levels).to(device).eval()
+
+    def forward(batch: np.ndarray) -> list[np.ndarray]:
+        with torch.inference_mode():
+            return [out.cpu().numpy() for out in module(torch.from_numpy(batch).to(device))]
+
+    return forward
+
+
+@lru_cache(maxsize=4)
+def _openvino(identity: _Identity, levels: tuple[str, ...] | None) -> Forward:
+    import openvino as ov
+
+    backbone = identity.backbone
+    side = backbone.image_size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of every shape it fixes; equality is tested instead
+        model = ov.convert_model(
+            _Outputs(backbone, levels).eval(), example_input=torch.zeros(2, side, side, 3, dtype=torch.uint8)
+        )
+    # Full precision: processors with bf16 would otherwise round to three digits.
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def forward(batch: np.ndarray) -> list[np.ndarray]:
+        result = compiled(batch)
+        return [np.array(result[index]) for index in range(len(compiled.outputs))]
+
+    return forward
+
+
+def extract(
+    images: ImageFiles,
+    backbone: Backbone,
+    image_size: int,
+    folder: Path,
+    levels: Sequence[str] | None = None,
+    batch_size: int = 32,
+    device: str | None = None,
+    engine: str | None = None,
+) -> None:
+    """Extract features of all images into ``folder``, one ``LEVEL.npy`` a level.
+
+    Memory does not grow with the number of images: results go straight to memory-mapped files, and at most two
+    batches of images are held.
+
+    Parameters
+    ----------
+    images : ImageFiles
+    backbone : Backbone
+    image_size : int
+        Side of the network's input, pixels.
+    folder : Path
+        An existing folder.
+    levels : sequence of str, optional
+        Levels whose maps (n, channels, height, width) to keep; None keeps the spatial means (n, channels) of all.
+    """
+    names = backbone.levels if levels is None else tuple(levels)
+    forward = forward_function(backbone, levels, device, engine)
+    outputs: list[np.ndarray] = []
+    done = 0
+    with tqdm(total=len(images), desc=f"{backbone.name}, {image_size} px", unit="image") as progress:
+        for batch in _prepared(images, backbone, image_size, batch_size):
+            results = forward(batch)
+            if not outputs:
+                outputs = [
+                    np.lib.format.open_memmap(
+                        folder / f"{name}.npy",
+                        mode="w+",
+                        dtype=np.float32,
+                        shape=(len(images), *result.shape[1:]),
+                    )
+                    for name, result in zip(names, results, strict=True)
+                ]
+            for output, result in zip(outputs, results, strict=True):
+                output[done : done + len(batch)] = result
+            done += len(batch)
+            progress.update(len(batch))
+    for output in outputs:
+        output.flush()
+
+
+def _prepared(
+    images: ImageFiles, backbone: Backbone, image_size: int, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Preprocessed batches in order; the next is read by threads while the network works on this one."""
+
+    def prepare(index: int) -> np.ndarray:
+        return backbone.preprocess(images[index], image_size)
+
+    starts = range(0, len(images), batch_size)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        waiting: list = []
+        for start in starts:
+            stop = min(start + batch_size, len(images))
+            waiting.append([pool.submit(prepare, index) for index in range(start, stop)])
+            if len(waiting) == 2:
+                yield np.stack([job.result() for job in waiting.pop(0)])
+        for jobs in waiting:
+            yield np.stack([job.result() for job in jobs])

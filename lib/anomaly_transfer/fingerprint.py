@@ -1,0 +1,172 @@
+"""Content fingerprints: what a result depends on, as one hash.
+
+A result is stale when something it was computed from has changed in *meaning*. So code is hashed by its
+syntax tree (comments, docstrings and layout do not count) over everything it imports from this package,
+and data and weights by their bytes. Only the standard library is imported here: deciding that there is
+nothing to do must not cost the import of torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "anomaly_transfer"
+_ROOT = Path(__file__).resolve().parent
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a JSON-serialisable value in canonical form (keys sorted).
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def source_hash(source: str) -> str:
+    """SHA-256 of what Python source *does*: comments, docstrings and layout leave it unchanged.
+
+    >>> source_hash("x = 1  # one") == source_hash("x    = 1")
+    True
+    >>> source_hash("x = 1") == source_hash("x = 2")
+    False
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def imported_modules(source: str, module: str = "") -> set[str]:
+    """Names of this package's modules that ``source`` imports; ``module`` resolves relative imports.
+
+    >>> sorted(imported_modules("from anomaly_transfer import profiles, records"))
+    ['anomaly_transfer', 'anomaly_transfer.profiles', 'anomaly_transfer.records']
+    """
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")
+                is_package = _path(module).name == "__init__.py"
+                keep = len(parents) - node.level + is_package
+                base = ".".join([*parents[:keep], *([base] if base else [])])
+            names.add(base)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    return {name for name in names if name.split(".")[0] == PACKAGE and _path(name).exists()}
+
+
+def import_closure(*modules: str) -> list[str]:
+    """Every module of this package that importing ``modules`` executes, sorted (static imports only)."""
+    found: set[str] = set()
+    todo = set(modules)
+    while todo:
+        name = todo.pop()
+        if name in found:
+            continue
+        found.add(name)
+        todo |= _imports_of(name)
+        parts = name.split(".")
+        todo |= {".".join(parts[:end]) for end in range(1, len(parts))}
+    return sorted(found)
+
+
+def code_hash(*modules: str, with_entries: bool = False) -> str:
+    """One hash over the syntax trees of ``modules`` and of all they import from this package.
+
+    Registries (packages whose ``__init__`` looks for its modules) import their entries by name at run time, so
+    adding a benchmark or a detector leaves the hash of every other one as it was.
+
+    Parameters
+    ----------
+    *modules : str
+        e.g. ``"anomaly_transfer.features"``.
+    with_entries : bool
+        Count all entries of every registry that is imported: for what may use any of them.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a name is not a module of this package.
+    """
+    closure = import_closure(*modules)
+    if with_entries:
+        closure = import_closure(*closure, *(entry for name in closure for entry in _entries(name)))
+    return digest({name: _hash_of(name) for name in closure})
+
+
+def tree_hash(folder: str | Path) -> str:
+    """Hash of all files below a folder: names and bytes, hidden files and caches left out."""
+    root = Path(folder)
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    named = {path.relative_to(root).as_posix(): path for path in files}
+    return digest({name: file_hash(path) for name, path in named.items() if not _ignored(name)})
+
+
+def distribution_hash(name: str) -> str | None:
+    """Hash of an installed distribution's content, from the checksums pip recorded; None if absent."""
+    try:
+        record = importlib.metadata.distribution(name).read_text("RECORD")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    # Only files with a checksum count, and only what the wheel brought: pip's own notes
+    # (INSTALLER, direct_url.json) and compiled files differ between machines.
+    lines = sorted(
+        line
+        for line in (record or "").splitlines()
+        if "sha256=" in line and ".dist-info/" not in line and ".pyc" not in line
+    )
+    return digest(lines)
+
+
+def _ignored(name: str) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in name.split("/"))
+
+
+def _entries(module: str) -> list[str]:
+    path = _path(module)
+    if path.name != "__init__.py" or "iter_modules(__path__)" not in _source(module):
+        return []
+    return [
+        f"{module}.{entry.stem}" for entry in sorted(path.parent.glob("*.py")) if entry.stem != "__init__"
+    ]
+
+
+def _path(module: str) -> Path:
+    base = _ROOT.joinpath(*module.split(".")[1:])
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+@cache
+def _source(module: str) -> str:
+    path = _path(module)
+    if not path.exists():
+        raise ModuleNotFoundError(f"{module} is not a module of {PACKAGE}")
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def _imports_of(module: str) -> frozenset[str]:
+    return frozenset(imported_modules(_source(module), module))
+
+
+@cache
+def _hash_of(module: str) -> str:
+    return source_hash(_source(module))

@@ -1,0 +1,269 @@
+"""Every figure style of the book in one place: one palette, readable in print, in dark mode and at 400 px."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from PIL import Image
+
+from anomaly_transfer.labels import NORMAL
+
+#: Okabe-Ito, safe for colour-blind readers. Normal is always blue, anomalous always vermillion.
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+NORMAL_COLOUR, ANOMALOUS_COLOUR = PALETTE[:2]
+HEAT = "inferno"
+
+
+def use_style() -> None:
+    """Set the book's style for all figures of this session."""
+    sns.set_theme(
+        style="whitegrid",
+        palette=PALETTE,
+        rc={
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "axes.titlesize": "medium",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            # SVG and PNG without a date, so that equal figures are equal files.
+            "svg.hashsalt": "anomaly-transfer",
+        },
+    )
+
+
+def close(figure: Figure) -> None:
+    """Free a figure."""
+    plt.close(figure)
+
+
+def image_sheet(
+    rows: dict[str, Sequence[Image.Image]],
+    size: float = 1.15,
+    aspect: float = 1.0,
+    mark: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> Figure:
+    """Pictures in rows, one row a name.
+
+    Parameters
+    ----------
+    rows : dict of row name to images (rows may differ in length)
+    size : float
+        Height of a picture, inches.
+    aspect : float
+        Width of a picture divided by its height.
+    mark : sequence of str
+        Names of rows drawn in the anomalous colour.
+    columns : sequence of str, optional
+        Titles above the pictures of the first row; row names then stand at the left.
+    """
+    n = max(len(images) for images in rows.values())
+    figure, axes = plt.subplots(
+        len(rows), n, figsize=(size * aspect * n, (size + 0.2) * len(rows)), squeeze=False
+    )
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            axis.grid(visible=False)
+            sns.despine(ax=axis, left=True, bottom=True)
+        for axis, image in zip(line, images, strict=False):
+            axis.imshow(image, cmap="gray")
+        colour = ANOMALOUS_COLOUR if name in mark else "black"
+        if columns:
+            line[0].set_ylabel(name, fontsize="small", color=colour)
+        else:
+            line[0].set_title(name, loc="left", fontsize="small", color=colour)
+    for axis, title in zip(axes[0], columns, strict=False):
+        axis.set_title(title, fontsize="small")
+    return figure
+
+
+def intervals(
+    frame: pd.DataFrame,
+    row: str,
+    hue: str | None = None,
+    column: str | None = None,
+    label: str = "AUROC",
+    chance: float | None = 0.5,
+) -> Figure:
+    """Points with intervals, one line a method: the book's standard comparison.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``value``, ``low``, ``high`` and the columns named by the other parameters.
+    row, hue, column : str
+        Columns for the lines, the colours and the panels; lines and colours keep their order of appearance.
+    chance : float, optional
+        Where a dashed line marks chance.
+    """
+    panels = list(frame[column].unique()) if column else [None]
+    lines, hues = list(frame[row].unique()), list(frame[hue].unique()) if hue else [None]
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(3.6 * len(panels) + 0.6, 0.36 * len(lines) + 1.5),
+        sharey=True,
+        sharex=True,
+        squeeze=False,
+    )
+    step = 0.6 / len(hues)
+    markers = ["o", "s", "D", "^", "v"]
+    for axis, panel in zip(axes[0], panels, strict=True):
+        for number, colour in enumerate(hues):
+            part = frame
+            part = part[part[column] == panel] if column else part
+            part = part[part[hue] == colour] if hue else part
+            y = np.array([lines.index(name) for name in part[row]]) + (number - (len(hues) - 1) / 2) * step
+            bars = [part["value"] - part["low"], part["high"] - part["value"]]
+            style = {"fmt": markers[number], "color": PALETTE[number], "markersize": 5, "elinewidth": 1.5}
+            axis.errorbar(part["value"], y, xerr=np.clip(bars, 0, None), label=colour, **style)
+        if chance is not None:
+            axis.axvline(chance, color="grey", linestyle="--", linewidth=1)
+        axis.set(xlabel=label, title=panel or "")
+        axis.grid(axis="y", visible=False)
+    axes[0][0].set_yticks(range(len(lines)), lines)
+    axes[0][0].set_ylim(len(lines) - 0.5, -0.5)
+    if hue:
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(hues))
+    return figure
+
+
+def level_profile(frame: pd.DataFrame, level: str, hue: str, label: str = "AUROC") -> Figure:
+    """A metric along the levels of the network, as a line with its interval band for each ``hue``."""
+    figure, axis = plt.subplots(figsize=(6.2, 3.4))
+    order = list(frame[level].unique())
+    for number, (name, part) in enumerate(frame.groupby(hue, sort=False)):
+        x = [order.index(value) for value in part[level]]
+        axis.plot(x, part["value"], marker="os"[number % 2], color=PALETTE[number], label=name)
+        axis.fill_between(x, part["low"], part["high"], color=PALETTE[number], alpha=0.18, linewidth=0)
+    axis.axhline(0.5, color="grey", linestyle="--", linewidth=1)
+    axis.set_xticks(range(len(order)), order, rotation=45, ha="right")
+    axis.set(ylabel=label, xlabel="level of the network, input to output")
+    axis.legend()
+    return figure
+
+
+def score_histogram(table: pd.DataFrame, threshold: float | None = None) -> Figure:
+    """Distribution of scores by class; the threshold as a line.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``score`` and ``anomaly_class``.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.2), constrained_layout=True)
+    classes = sorted(table["anomaly_class"].unique(), key=lambda name: (name != NORMAL, name))
+    bins = np.histogram_bin_edges(table["score"], bins=30)
+    for number, name in enumerate(classes):
+        values = table.loc[table["anomaly_class"] == name, "score"]
+        colour = PALETTE[number % len(PALETTE)]
+        label = f"{name} ({len(values)})"
+        axis.hist(
+            values, bins=bins, histtype="stepfilled", alpha=0.35, color=colour, edgecolor=colour, label=label
+        )
+    if threshold is not None:
+        axis.axvline(threshold, color="black", linestyle="--", linewidth=1, label="threshold")
+    axis.set(xlabel="anomaly score", ylabel="images")
+    axis.legend()
+    return figure
+
+
+def counts(table: pd.DataFrame, label: str) -> Figure:
+    """Counts of a two-way table, each row shaded by its shares.
+
+    Parameters
+    ----------
+    table : DataFrame of int
+        Rows and columns are named.
+    label : str
+        What a count counts.
+    """
+    figure, axis = plt.subplots(figsize=(1.1 * table.shape[1] + 2.4, 0.42 * len(table) + 1.2))
+    shares = table.div(table.sum(axis=1), axis=0)
+    bar = {"label": f"share of the row's {label}"}
+    sns.heatmap(
+        shares, annot=table, fmt="d", cmap="Blues", vmin=0, vmax=1, linewidths=1, cbar_kws=bar, ax=axis
+    )
+    axis.tick_params(axis="y", rotation=0)
+    axis.set(xlabel="", ylabel="")
+    return figure
+
+
+def score_panels(panels: dict[str, pd.DataFrame], xlabel: str = "anomaly score") -> Figure:
+    """Distributions of normal and anomalous scores, one panel a model; each panel has its own scale.
+
+    Parameters
+    ----------
+    panels : dict of title to DataFrame
+        Columns ``score`` and ``anomaly_class``.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 2.8), sharey=True, squeeze=False)
+    for axis, (title, table) in zip(axes[0], panels.items(), strict=True):
+        bins = np.histogram_bin_edges(table["score"], bins=25)
+        is_normal = table["anomaly_class"] == NORMAL
+        for name, part, colour in (
+            ("normal", table[is_normal], NORMAL_COLOUR),
+            ("anomalous", table[~is_normal], ANOMALOUS_COLOUR),
+        ):
+            axis.hist(part["score"], bins=bins, density=True, alpha=0.5, color=colour, label=name)
+        axis.set(xlabel=xlabel, title=title, yticks=[])
+    axes[0][0].set_ylabel("density")
+    axes[0][-1].legend()
+    return figure
+
+
+def scores_by_grade(panels: dict[str, pd.DataFrame]) -> Figure:
+    """Box plots of the score by anomaly class in order of grade, one panel a category.
+
+    Parameters
+    ----------
+    panels : dict of title to DataFrame
+        Columns ``score``, ``grade`` and ``anomaly_class``.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.0), squeeze=False)
+    for axis, (title, table) in zip(axes[0], panels.items(), strict=True):
+        order = table.sort_values("grade")["anomaly_class"].unique()
+        colours = [NORMAL_COLOUR, *["#F2A679", "#E57F3D", ANOMALOUS_COLOUR][-(len(order) - 1) :]]
+        sns.boxplot(
+            table, x="anomaly_class", y="score", hue="anomaly_class", order=order, hue_order=order,
+            palette=colours, legend=False, fliersize=2, linewidth=1, ax=axis,
+        )  # fmt: skip
+        axis.set(xlabel="", ylabel="anomaly score", title=title)
+    return figure
+
+
+def heat(scores: np.ndarray) -> Image.Image:
+    """A map of scores as a picture, from its own lowest to its own highest value."""
+    share = (scores - scores.min()) / max(np.ptp(scores), 1e-12)
+    return Image.fromarray((matplotlib.colormaps[HEAT](share)[..., :3] * 255).astype(np.uint8))
+
+
+def overlay(image: Image.Image, scores: np.ndarray, low: float, high: float) -> Image.Image:
+    """The image beside itself with its heat map laid over.
+
+    Parameters
+    ----------
+    image : PIL image
+    scores : float array, shape (height, width), of any size
+    low, high : float
+        Scores drawn as the first and last colour; use the same for all images that will be compared.
+    """
+    side = scores.shape[::-1]
+    picture = image.convert("RGB").resize(side, Image.Resampling.BICUBIC)
+    share = np.clip((scores - low) / max(high - low, 1e-12), 0, 1)
+    colours = Image.fromarray((matplotlib.colormaps[HEAT](share)[..., :3] * 255).astype(np.uint8))
+    both = Image.new("RGB", (2 * side[0] + 4, side[1]), "white")
+    both.paste(picture, (0, 0))
+    both.paste(Image.blend(picture, colours, 0.55), (side[0] + 4, 0))
+    return both

@@ -1,0 +1,156 @@
+"""Records: what was measured, on what, by which code. The book's numbers are read from these and nowhere else."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from anomaly_transfer.errors import StoreError
+from anomaly_transfer.evaluation import Interval
+
+RECORD, SCORES = "record.json", "scores.csv"
+
+
+class Experiment(BaseModel):
+    """What is asked: the coordinates of one record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    benchmark: str
+    category: str
+    split: str
+    seed: int
+    profile: str
+
+    @property
+    def slug(self) -> str:
+        """A readable, unique file name."""
+        return "__".join(str(value) for value in self.model_dump().values())
+
+
+class Provenance(BaseModel):
+    """What a result was computed from and by, and what it cost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str
+    data: str
+    weights: str
+    versions: dict[str, str]
+    hardware: str
+    device: str
+    engine: str
+    seconds: dict[str, float]
+    peak_memory_mb: float
+    date: str
+
+
+class Record(BaseModel):
+    """One experiment's result.
+
+    Attributes
+    ----------
+    key : str
+        Hash of experiment, settings, code, data and weights: the record is stale when it changes.
+    experiment : Experiment
+    settings : dict
+        The profile's sizes at the time.
+    metrics : dict
+        ``target`` (headline), ``all``, each anomaly class, and ``grade``; each to metric name and Interval.
+    counts : dict of str to int
+        Images by anomaly class.
+    provenance : Provenance
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = 1
+    key: str
+    experiment: Experiment
+    settings: dict[str, int | str]
+    metrics: dict[str, dict[str, Interval]]
+    counts: dict[str, int]
+    provenance: Provenance
+
+
+def write(folder: Path, record: Record, scores: pd.DataFrame) -> None:
+    """Write ``record.json`` and ``scores.csv`` into an existing folder."""
+    (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    scores.to_csv(folder / SCORES, index=False)
+
+
+def read(folder: Path) -> Record:
+    """Read a record.
+
+    Raises
+    ------
+    StoreError
+        If it is missing, damaged or of another schema.
+    """
+    try:
+        return Record.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise StoreError(
+            f"The record in {folder} cannot be read ({error}): remove the folder and run again."
+        ) from error
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """The record's scores, one row an image: id, group, anomaly_class, grade, fold, score."""
+    return pd.read_csv(folder / SCORES)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    names = ("anomaly-transfer", "torch", "timm", "openvino", "scikit-learn", "scipy", "numpy", "pillow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def hardware() -> str:
+    """One line on the machine: processor, cores, memory, GPU."""
+    memory = psutil.virtual_memory().total / 2**30
+    parts = [_processor(), f"{os.cpu_count()} cores", f"{memory:.0f} GiB"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join(parts)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def load_folder(folder: Path) -> list[Record]:
+    """All records in a folder such as ``results/study`` (one JSON file or folder each), sorted by experiment."""
+    found = [
+        Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        for path in folder.glob("**/*.json")
+    ]
+    return sorted(found, key=lambda record: record.experiment.slug)

@@ -1,0 +1,194 @@
+"""The on-disk store of features and records: computed once, found by what they were computed from.
+
+An entry is a folder named by its key. It is written beside its place under a lock, flushed to disk and renamed,
+so a reader sees all of it or nothing; a process killed while writing leaves only a ``.partial`` folder, which the
+next writer of that key (or :meth:`Store.prune`) removes. Arrays are plain ``.npy`` files, never pickle.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import platformdirs
+from filelock import FileLock
+
+from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.errors import StoreError
+from anomaly_transfer.features import Features, extract
+from anomaly_transfer.fingerprint import code_hash, digest
+from anomaly_transfer.images import ImageFiles
+
+KINDS = ("features", "records")
+
+
+class Store:
+    """Features and records on disk.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Default: ``$ANOMALY_TRANSFER_STORE``, else the user's cache folder.
+    """
+
+    def __init__(self, root: str | Path | None = None):
+        chosen = root or os.environ.get("ANOMALY_TRANSFER_STORE")
+        self.root = Path(chosen or platformdirs.user_cache_dir("anomaly-transfer")).expanduser().resolve()
+
+    def path(self, kind: str, key: str) -> Path:
+        """Where the entry is, or would be."""
+        return self.root / kind / key
+
+    @contextmanager
+    def locked(self, kind: str, key: str) -> Iterator[None]:
+        """Hold the lock of one entry, so that two processes do not compute it at once."""
+        try:
+            (self.root / kind).mkdir(parents=True, exist_ok=True)
+            (self.root / "locks").mkdir(exist_ok=True)
+        except OSError as error:
+            raise _explained(error, self.root) from error
+        with FileLock(self.root / "locks" / f"{kind}-{key}.lock"):
+            yield
+
+    @contextmanager
+    def writing(self, kind: str, key: str) -> Iterator[Path]:
+        """A folder to write an entry into; published when the block ends, discarded if it fails.
+
+        Hold the lock (:meth:`locked`) around it.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or the store cannot be written; nothing of the entry is left behind.
+        """
+        final = self.path(kind, key)
+        partial = final.with_name(f"{key}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            for file in partial.iterdir():
+                with open(file, "rb+") as stream:
+                    os.fsync(stream.fileno())
+            shutil.rmtree(final, ignore_errors=True)
+            os.rename(partial, final)
+        except OSError as error:
+            raise _explained(error, self.root) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def features(
+        self,
+        images: ImageFiles,
+        backbone: Backbone,
+        image_size: int,
+        levels: Sequence[str] | None = None,
+        engine: str | None = None,
+    ) -> Features:
+        """Features of ``images``, extracted if they are not yet here; mapped from disk, not held in memory.
+
+        Parameters
+        ----------
+        images : ImageFiles
+        backbone : Backbone
+        image_size : int
+            Side of the network's input, pixels.
+        levels : sequence of str, optional
+            Levels whose spatial maps to return; None returns the spatial means of all levels.
+        engine : str, optional
+            See :func:`anomaly_transfer.features.forward_function`; does not count in the key.
+        """
+        key = digest(
+            {
+                "images": images.fingerprint,
+                "backbone": backbone.fingerprint(),
+                "image_size": image_size,
+                "levels": None if levels is None else list(levels),
+                "code": code_hash("anomaly_transfer.features"),
+            }
+        )
+        names = backbone.levels if levels is None else tuple(levels)
+        with self.locked("features", key):
+            found = self._mapped(key, names)
+            if found is None:
+                with self.writing("features", key) as folder:
+                    extract(images, backbone, image_size, folder, levels, engine=engine)
+                    sizes = {name: (folder / f"{name}.npy").stat().st_size for name in names}
+                    note = {
+                        "backbone": backbone.name,
+                        "image_size": image_size,
+                        "images": len(images),
+                        "sizes": sizes,
+                    }
+                    (folder / "entry.json").write_text(json.dumps(note), encoding="utf-8")
+                found = self._mapped(key, names)
+                if found is None:
+                    raise StoreError(f"Features written to {self.path('features', key)} cannot be read back.")
+            return found
+
+    def _mapped(self, key: str, names: Sequence[str]) -> Features | None:
+        """The entry's arrays, or None if it is absent or damaged (then it is computed again)."""
+        folder = self.path("features", key)
+        if not folder.is_dir():
+            return None
+        try:
+            sizes = json.loads((folder / "entry.json").read_text(encoding="utf-8"))["sizes"]
+            if any((folder / f"{name}.npy").stat().st_size != sizes[name] for name in names):
+                raise ValueError("a file is shorter or longer than it was written")
+            arrays = {
+                name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names
+            }
+        except (OSError, ValueError, KeyError) as error:
+            warnings.warn(
+                f"The store entry {folder} is damaged ({error}); it is computed again.", stacklevel=3
+            )
+            return None
+        return Features(arrays, np.arange(len(next(iter(arrays.values())))))
+
+    def sizes(self) -> pd.DataFrame:
+        """Entries and bytes by kind, indexed by kind."""
+        rows = []
+        for kind in KINDS:
+            entries = [path for path in (self.root / kind).glob("*") if path.is_dir()]
+            size = sum(file.stat().st_size for entry in entries for file in entry.iterdir())
+            rows.append({"kind": kind, "entries": len(entries), "bytes": size})
+        return pd.DataFrame(rows).set_index("kind")
+
+    def prune(self, unused_days: float = 0.0, kinds: Sequence[str] = KINDS) -> int:
+        """Remove entries not read for so many days, and what killed processes left; returns bytes freed.
+
+        An entry that another process is writing is left alone.
+        """
+        freed = 0
+        limit = time.time() - unused_days * 86_400
+        for kind in kinds:
+            for entry in list((self.root / kind).glob("*")):
+                files = [file for file in entry.iterdir() if file.is_file()]
+                used = max((max(file.stat().st_atime, file.stat().st_mtime) for file in files), default=0.0)
+                key = entry.name.removesuffix(".partial")
+                if used <= limit or entry.name.endswith(".partial"):
+                    with self.locked(kind, key):
+                        freed += sum(file.stat().st_size for file in files)
+                        shutil.rmtree(entry, ignore_errors=True)
+        return freed
+
+
+def _explained(error: OSError, root: Path) -> StoreError:
+    if error.errno == errno.ENOSPC:
+        return StoreError(
+            f"The disk is full; nothing half-written was kept in the store {root}. Free some space "
+            "(`anomaly-transfer store prune`) or set ANOMALY_TRANSFER_STORE to another disk, and run again."
+        )
+    return StoreError(
+        f"The store {root} cannot be used ({error.strerror or error}): set ANOMALY_TRANSFER_STORE to a folder "
+        "that you can write to."
+    )
