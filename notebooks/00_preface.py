@@ -14,7 +14,8 @@ import importlib.util
 
 if importlib.util.find_spec("anomaly_transfer") is None:
     get_ipython().run_line_magic(
-        "pip", "install -q 'anomaly-transfer[notebook] @ git+https://github.com/OWNER/what-normal-knows'"
+        "pip",
+        "install -q 'anomaly-transfer[notebook] @ git+https://github.com/OWNER/what-normal-knows'",
     )
 
 # %% tags=["parameters", "hide-cell"]
@@ -31,11 +32,17 @@ cells = benchmarks.get("elpv").load("poly")
 table = cells.annotations.open()
 rng = np.random.default_rng(4)
 chosen = np.concatenate(
-    [rng.choice(np.flatnonzero(table["anomaly_class"] == kind), 5) for kind in (NORMAL, "p = 1")]
+    [
+        rng.choice(np.flatnonzero(table["anomaly_class"] == kind), 5)
+        for kind in (NORMAL, "p = 1")
+    ]
 )
 chosen = rng.permutation(chosen)
 figure = plots.image_sheet(
-    {"A": [cells.images[i] for i in chosen[:5]], "B": [cells.images[i] for i in chosen[5:]]}
+    {
+        "A": [cells.images[i] for i in chosen[:5]],
+        "B": [cells.images[i] for i in chosen[5:]],
+    }
 )
 
 # %% [markdown]
@@ -82,9 +89,15 @@ import pandas as pd
 from anomaly_transfer import profiles
 
 rows = [profiles.get(name).model_dump() for name in profiles.names()]
-sizes = pd.DataFrame(rows).set_index("name")[["purpose", "image_size", "seeds", "bootstrap"]]
+sizes = pd.DataFrame(rows).set_index("name")[
+    ["purpose", "image_size", "seeds", "bootstrap"]
+]
 sizes["seeds"] = sizes["seeds"].map(len)
-sizes.insert(0, "this page", ["→" if name == profiles.get(profile).name else "" for name in sizes.index])
+sizes.insert(
+    0,
+    "this page",
+    ["→" if name == profiles.get(profile).name else "" for name in sizes.index],
+)
 sizes
 
 # %% [markdown]

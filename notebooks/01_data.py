@@ -16,7 +16,8 @@ import importlib.util
 
 if importlib.util.find_spec("anomaly_transfer") is None:
     get_ipython().run_line_magic(
-        "pip", "install -q 'anomaly-transfer[notebook] @ git+https://github.com/OWNER/what-normal-knows'"
+        "pip",
+        "install -q 'anomaly-transfer[notebook] @ git+https://github.com/OWNER/what-normal-knows'",
     )
 
 # %% tags=["parameters", "hide-cell"]
@@ -27,7 +28,14 @@ import pandas as pd
 from IPython.display import Markdown
 from myst_nb import glue
 
-from anomaly_transfer import benchmarks, evaluation, experiments, plots, profiles, splits
+from anomaly_transfer import (
+    benchmarks,
+    evaluation,
+    experiments,
+    plots,
+    profiles,
+    splits,
+)
 from anomaly_transfer.labels import NORMAL
 
 plots.use_style()
@@ -46,7 +54,10 @@ elpv = benchmarks.get("elpv")
 cells = {name: elpv.load(name, settings.limit) for name in elpv.categories}
 tables = {name: category.annotations.open() for name, category in cells.items()}
 kinds = [NORMAL, "p = 1/3", "p = 2/3", "p = 1"]
-pd.DataFrame({name: table["anomaly_class"].value_counts() for name, table in tables.items()}).loc[kinds]
+number = {
+    name: table["anomaly_class"].value_counts() for name, table in tables.items()
+}
+pd.DataFrame(number).loc[kinds].rename_axis("grade")
 
 # %% [markdown]
 # Here is what each grade looks like. We call *normal* what the experts gave $p = 0$, and *anomalous* in the headline
@@ -64,7 +75,12 @@ def rows_where(table, column, value):
     return [int(row) for row in table.index[table[column] == value]]
 
 
-sheet = {kind: spaced(cells["poly"], rows_where(tables["poly"], "anomaly_class", kind), 6) for kind in kinds}
+sheet = {
+    kind: spaced(
+        cells["poly"], rows_where(tables["poly"], "anomaly_class", kind), 6
+    )
+    for kind in kinds
+}
 figure = plots.image_sheet(sheet, mark=["p = 1"])
 
 # %% [markdown]
@@ -77,15 +93,27 @@ figure = plots.image_sheet(sheet, mark=["p = 1"])
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Five rows of normal monocrystalline cells, one row for each run of consecutive files; cells in a row look alike, rows differ"}, "figure": {"name": "fig-runs", "caption": "Normal monocrystalline cells, one run of consecutive files a row. Inside a run, corners, busbars, brightness and blur agree; between runs they do not. (Cells: ELPV, CC BY-NC-SA 4.0.)"}}
 mono = tables["mono"]
 normal = mono[mono["anomaly_class"] == NORMAL]
-runs = sorted(mono["group"].unique(), key=lambda name: int(name.split()[1].split("-")[0]))
-figure = plots.image_sheet({run: spaced(cells["mono"], rows_where(normal, "group", run), 6) for run in runs})
+runs = sorted(
+    mono["group"].unique(), key=lambda name: int(name.split()[1].split("-")[0])
+)
+figure = plots.image_sheet(
+    {
+        run: spaced(cells["mono"], rows_where(normal, "group", run), 6)
+        for run in runs
+    }
+)
 
 # %% [markdown]
 # You can tell the runs apart, and so can a network. That would not matter if every run had its share of defects. Does
 # it?
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Table of counts of monocrystalline cells by run and grade; some runs are mostly normal, others mostly defective"}, "figure": {"name": "fig-run-grades", "caption": "Monocrystalline cells by run and grade. In some runs nearly every cell is defective, in others nearly none."}}
-counts = mono.groupby(["group", "anomaly_class"]).size().unstack(fill_value=0).loc[runs, kinds]
+counts = (
+    mono.groupby(["group", "anomaly_class"])
+    .size()
+    .unstack(fill_value=0)
+    .loc[runs, kinds]
+)
 counts.index.name = counts.columns.name = None
 figure = plots.counts(counts, "cells")
 
@@ -106,8 +134,12 @@ for name, table in tables.items():
     clear = table[table["anomaly_class"].isin([NORMAL, "p = 1"])]
     defective = (clear["anomaly_class"] == "p = 1").to_numpy()
     score = splits.group_rate(clear, defective)
-    blind[name] = evaluation.evaluate(score, defective, n_bootstrap=settings.bootstrap)["auroc"]
-pd.DataFrame({"AUROC without looking": {name: str(value) for name, value in blind.items()}})
+    blind[name] = evaluation.evaluate(
+        score, defective, n_bootstrap=settings.bootstrap
+    )["auroc"]
+pd.DataFrame(
+    {"AUROC without looking": {name: str(value) for name, value in blind.items()}}
+)
 
 # %% tags=["remove-input"]
 glue("blind-mono", blind["mono"].value, display=False)
@@ -136,9 +168,14 @@ Markdown(
 
 # %%
 methods = ["gaussian", "neighbours@head"]
-names = {"gaussian": "Gaussian, all levels", "neighbours@head": "neighbours, last level"}
+names = {
+    "gaussian": "Gaussian, all levels",
+    "neighbours@head": "neighbours, last level",
+}
 records = experiments.run_all(
-    experiments.matrix(methods, "elpv", profile, splits=["random", "matched", "grouped"], seeds=[0])
+    experiments.matrix(
+        methods, "elpv", profile, splits=["random", "matched", "grouped"], seeds=[0]
+    )
 )
 
 # %%
@@ -150,10 +187,19 @@ for record in records:
         "matched": [],
         "random": [("1 random, all pairs", record.metrics["target"]["auroc"])],
     }[e.split]
-    label = {"random": "2 random, within run", "matched": "3 matched", "grouped": "4 grouped"}[e.split]
+    label = {
+        "random": "2 random, within run",
+        "matched": "3 matched",
+        "grouped": "4 grouped",
+    }[e.split]
     shown.append((label, experiments.within_group(record)["auroc"]))
     steps += [
-        {"test": test, "method": names[e.method], "material": e.category, **v.model_dump()}
+        {
+            "test": test,
+            "method": names[e.method],
+            "material": e.category,
+            **v.model_dump(),
+        }
         for test, v in shown
     ]
 steps = pd.DataFrame(steps).sort_values("test")
@@ -162,16 +208,22 @@ steps = pd.DataFrame(steps).sort_values("test")
 figure = plots.intervals(steps, row="test", hue="method", column="material")
 
 # %% tags=["remove-input"]
-by = {(e.experiment.split, e.experiment.category, e.experiment.method): e for e in records}
+by = {
+    (e.experiment.split, e.experiment.category, e.experiment.method): e
+    for e in records
+}
 leak = {
-    (material, method): experiments.compare(by["matched", material, method], by["grouped", material, method])[
-        "auroc"
-    ]
+    (material, method): experiments.compare(
+        by["matched", material, method], by["grouped", material, method]
+    )["auroc"]
     for material in elpv.categories
     for method in methods
 }
 value = steps.set_index(["test", "material", "method"])["value"]
-first, last = (value[test, "mono", names["gaussian"]] for test in ("1 random, all pairs", "4 grouped"))
+first, last = (
+    value[test, "mono", names["gaussian"]]
+    for test in ("1 random, all pairs", "4 grouped")
+)
 glue("leak-mono", leak["mono", "gaussian"].value, display=False)
 glue("leak-mono-interval", str(leak["mono", "gaussian"]), display=False)
 glue("random-mono", float(first), display=False)
@@ -185,7 +237,11 @@ Markdown(
 # %% tags=["hide-input"]
 pd.DataFrame(
     [
-        {"material": m, "method": names[k], "AUROC added by knowing the run": str(v)}
+        {
+            "material": m,
+            "method": names[k],
+            "AUROC added by knowing the run": str(v),
+        }
         for (m, k), v in leak.items()
     ]
 ).set_index(["material", "method"])
@@ -199,9 +255,15 @@ pd.DataFrame(
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two histograms of anomaly scores of normal and defective cells of one run: for a model that knows the run and for one that does not"}, "figure": {"name": "fig-new-module", "caption": "Scores of the cells of the largest monocrystalline run. Left: half of the run's other normal cells were in training. Right: none were."}}
 largest = mono["group"].value_counts().idxmax()
 panels = {}
-for split, title in (("matched", "knows the run"), ("grouped", "has never seen it")):
+for split, title in (
+    ("matched", "knows the run"),
+    ("grouped", "has never seen it"),
+):
     scored = experiments.scores(by[split, "mono", "gaussian"])
-    panels[title] = scored[(scored["group"] == largest) & scored["anomaly_class"].isin([NORMAL, "p = 1"])]
+    panels[title] = scored[
+        (scored["group"] == largest)
+        & scored["anomaly_class"].isin([NORMAL, "p = 1"])
+    ]
 figure = plots.score_panels(panels)
 
 # %% [markdown]

@@ -16,7 +16,8 @@ import importlib.util
 
 if importlib.util.find_spec("anomaly_transfer") is None:
     get_ipython().run_line_magic(
-        "pip", "install -q 'anomaly-transfer[notebook] @ git+https://github.com/OWNER/what-normal-knows'"
+        "pip",
+        "install -q 'anomaly-transfer[notebook] @ git+https://github.com/OWNER/what-normal-knows'",
     )
 
 # %% tags=["parameters", "hide-cell"]
@@ -28,7 +29,15 @@ import pandas as pd
 from IPython.display import Markdown
 from myst_nb import glue
 
-from anomaly_transfer import backbones, benchmarks, detectors, experiments, inspection, plots, profiles
+from anomaly_transfer import (
+    backbones,
+    benchmarks,
+    detectors,
+    experiments,
+    inspection,
+    plots,
+    profiles,
+)
 from anomaly_transfer.features import level_strides
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.splits import grouped_folds
@@ -52,7 +61,9 @@ pooled = experiments.features_for("pooled", None, settings, cells["mono"])
 strides = level_strides(backbone)
 pd.DataFrame(
     {
-        "channels": {level: pooled.arrays[level].shape[1] for level in backbone.levels},
+        "channels": {
+            level: pooled.arrays[level].shape[1] for level in backbone.levels
+        },
         "pixels a step": strides,
         "positions": {
             level: f"{-(-settings.image_size // s)} x {-(-settings.image_size // s)}"
@@ -78,7 +89,9 @@ pd.DataFrame(
 
 # %%
 levels = [f"gaussian@{level}" for level in backbone.levels]
-by_level = experiments.run_all(experiments.matrix([*levels, "gaussian"], "elpv", profile, seeds=[0]))
+by_level = experiments.run_all(
+    experiments.matrix([*levels, "gaussian"], "elpv", profile, seeds=[0])
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of a Gaussian at each of nine levels and of their sum, for mono and poly cells, with interval bands"}, "figure": {"name": "fig-levels", "caption": "AUROC of a Gaussian at each level alone, and of the sum over all levels (rightmost). Grouped split; bands are 95 % intervals; dashed: chance. (Data: ELPV.)"}}
 curve = experiments.table(by_level)
@@ -86,7 +99,13 @@ curve["level"] = [method.partition("@")[2] or "sum" for method in curve["method"
 figure = plots.level_profile(curve, level="level", hue="category")
 
 # %% tags=["remove-input"]
-best = curve[curve["level"] != "sum"].sort_values("value").groupby("category").tail(1).set_index("category")
+best = (
+    curve[curve["level"] != "sum"]
+    .sort_values("value")
+    .groupby("category")
+    .tail(1)
+    .set_index("category")
+)
 total = curve[curve["level"] == "sum"].set_index("category")["value"]
 for material in elpv.categories:
     glue(f"sum-{material}", float(total[material]), display=False)
@@ -115,11 +134,17 @@ table = cells["poly"].annotations.open()
 fold = grouped_folds(table)[0]
 defective = [row for row in fold.test if table["anomaly_class"][row] == "p = 1"][:3]
 sample = np.concatenate([fold.train[:: max(1, len(fold.train) // 40)], defective])
-maps = Store().features(cells["poly"].images[sample], backbone, settings.image_size, backbone.levels)
+maps = Store().features(
+    cells["poly"].images[sample], backbone, settings.image_size, backbone.levels
+)
 distance = {}
 for level in backbone.levels[1:-1]:
-    detector = detectors.make(f"patch-shared@{level}").fit(maps.take(np.arange(len(sample) - len(defective))))
-    distance[level] = detector.anomaly_map(maps.take(np.arange(len(sample) - len(defective), len(sample))))
+    detector = detectors.make(f"patch-shared@{level}").fit(
+        maps.take(np.arange(len(sample) - len(defective)))
+    )
+    distance[level] = detector.anomaly_map(
+        maps.take(np.arange(len(sample) - len(defective), len(sample)))
+    )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three defective cells, each followed by seven heat maps, one for each stage of the network, from fine to coarse"}, "figure": {"name": "fig-level-maps", "caption": "Three defective cells and, for each stage, where its features are unusual (each map on its own scale). Early stages react to edges and dark pixels anywhere, late ones to regions. (Cells: ELPV, CC BY-NC-SA 4.0.)"}}
 pictures = {
@@ -154,7 +179,9 @@ methods = {
     "patch-memory": "patch memory",
 }
 records = experiments.run_all(
-    experiments.matrix(list(methods), "elpv", profile, splits=["grouped", "random"], seeds=[0])
+    experiments.matrix(
+        list(methods), "elpv", profile, splits=["grouped", "random"], seeds=[0]
+    )
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC with intervals of six detectors on mono and poly cells, for the grouped and the random split"}, "figure": {"name": "fig-detectors", "caption": "Six detectors on the same frozen network. AUROC for certain defects with 95 % intervals, on runs never seen (grouped) and on runs seen in training (random). (Data: ELPV.)"}}
@@ -168,23 +195,36 @@ figure = plots.intervals(frame, row="detector", hue="split", column="category")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Paired difference in AUROC of five detectors against the Gaussian, with intervals, for mono and poly"}, "figure": {"name": "fig-paired", "caption": "AUROC minus that of the Gaussian (sum of levels), paired on the same cells; dashed: no difference. Grouped split. (Data: ELPV.)"}}
 grouped = {
-    (r.experiment.category, r.experiment.method): r for r in records if r.experiment.split == "grouped"
+    (r.experiment.category, r.experiment.method): r
+    for r in records
+    if r.experiment.split == "grouped"
 }
 differences = pd.DataFrame(
     [
         {"detector": methods[name], "material": material}
-        | experiments.compare(record, grouped[material, "gaussian"])["auroc"].model_dump()
+        | experiments.compare(record, grouped[material, "gaussian"])[
+            "auroc"
+        ].model_dump()
         for (material, name), record in grouped.items()
         if name != "gaussian"
     ]
 )
-figure = plots.intervals(differences, row="detector", column="material", label="AUROC difference", chance=0.0)
+figure = plots.intervals(
+    differences,
+    row="detector",
+    column="material",
+    label="AUROC difference",
+    chance=0.0,
+)
 
 # %% tags=["remove-input"]
 clear = differences[(differences["low"] > 0) | (differences["high"] < 0)]
 Markdown(
     f"Of {len(differences)} differences, {len(clear)} are clear of zero: "
-    + "; ".join(f"{row.detector} on {row.material} ({row.value:+.3f})" for row in clear.itertuples())
+    + "; ".join(
+        f"{row.detector} on {row.material} ({row.value:+.3f})"
+        for row in clear.itertuples()
+    )
     + "."
     if len(clear)
     else "None of the differences is clear of zero."
@@ -197,7 +237,9 @@ Markdown(
 # (Spearman) of score and grade $p$, within a run:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Box plots of the Gaussian's score for the four grades, for mono and poly cells"}, "figure": {"name": "fig-doubt", "caption": "The Gaussian's score by grade, each cell scored by a model that has not seen its run; scores of different runs come from different models. (Data: ELPV.)"}}
-figure = plots.scores_by_grade({m: experiments.scores(grouped[m, "gaussian"]) for m in elpv.categories})
+figure = plots.scores_by_grade(
+    {m: experiments.scores(grouped[m, "gaussian"]) for m in elpv.categories}
+)
 
 # %% tags=["hide-input"]
 doubt = experiments.table(grouped.values(), metric="spearman", group="grade")
@@ -205,7 +247,9 @@ doubt["detector"] = doubt["method"].map(methods)
 doubt["correlation with p"] = [
     f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in doubt.itertuples()
 ]
-doubt.pivot(index="detector", columns="category", values="correlation with p").loc[list(methods.values())]
+doubt.pivot(index="detector", columns="category", values="correlation with p").loc[
+    list(methods.values())
+]
 
 # %% [markdown]
 # ## Where is the defect?
@@ -216,22 +260,40 @@ doubt.pivot(index="detector", columns="category", values="correlation with p").l
 # %%
 fold = max(grouped_folds(table), key=lambda fold: len(fold.test))
 maps = experiments.features_for("maps", None, settings, cells["poly"])
-detector = detectors.make("patch-memory", memory_bank=settings.memory_bank).fit(maps.take(fold.train))
-tested = table.loc[fold.test].assign(score=detector.anomaly_score(maps.take(fold.test))).sort_values("score")
+detector = detectors.make("patch-memory", memory_bank=settings.memory_bank).fit(
+    maps.take(fold.train)
+)
+tested = (
+    table.loc[fold.test]
+    .assign(score=detector.anomaly_score(maps.take(fold.test)))
+    .sort_values("score")
+)
 broken = tested[tested["anomaly_class"] == "p = 1"].index
 sound = tested[tested["anomaly_class"] == NORMAL].index
-chosen = {"found": broken[::-1][:4], "missed": broken[:4], "false alarms": sound[::-1][:4]}
+chosen = {
+    "found": broken[::-1][:4],
+    "missed": broken[:4],
+    "false alarms": sound[::-1][:4],
+}
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of cells, each beside its heat map: defects found, defects missed, and normal cells with high scores"}, "figure": {"name": "fig-where", "caption": "Cells of one run and the evidence of the patch memory, fitted on other runs; one colour scale for all. (Cells: ELPV, CC BY-NC-SA 4.0.)"}}
 side = settings.image_size
 evidence = {
-    row: inspection.pixel_scores(detector.anomaly_map(maps.take(np.array([row])))[0], side)
+    row: inspection.pixel_scores(
+        detector.anomaly_map(maps.take(np.array([row])))[0], side
+    )
     for rows in chosen.values()
     for row in rows
 }
-low, high = min(m.min() for m in evidence.values()), max(m.max() for m in evidence.values())
+low, high = (
+    min(m.min() for m in evidence.values()),
+    max(m.max() for m in evidence.values()),
+)
 sheets = {
-    name: [plots.overlay(cells["poly"].images[row], evidence[row], low, high) for row in rows]
+    name: [
+        plots.overlay(cells["poly"].images[row], evidence[row], low, high)
+        for row in rows
+    ]
     for name, rows in chosen.items()
 }
 figure = plots.image_sheet(sheets, size=2.0, aspect=2)

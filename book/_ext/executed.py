@@ -21,12 +21,7 @@ logger = logging.getLogger(__name__)
 
 def executed_path(app: Sphinx, docname: str) -> Path:
     """Where the executed copy of a chapter is; ``$BOOK_PROFILE`` names the profile."""
-    return (
-        Path(app.srcdir)
-        / "_executed"
-        / os.environ.get("BOOK_PROFILE", "laptop")
-        / f"{Path(docname).name}.ipynb"
-    )
+    return Path(app.srcdir) / "_executed" / os.environ.get("BOOK_PROFILE", "laptop") / f"{Path(docname).name}.ipynb"
 
 
 def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -73,13 +68,9 @@ class Executions(SphinxDirective):
             metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
             run = metadata["papermill"]
             memory = _peak_memory(path)
-            lines.append(
-                f"| {{doc}}`/{docname}` | {run['duration']:.0f} | {memory} | {run['start_time'][:19]} |"
-            )
+            lines.append(f"| {{doc}}`/{docname}` | {run['duration']:.0f} | {memory} | {run['start_time'][:19]} |")
             versions = metadata.get("anomaly_transfer", versions)
-        content = StringList(
-            [*lines, "", *[f"- {name}: {value}" for name, value in versions.items()]], "executions"
-        )
+        content = StringList([*lines, "", *[f"- {name}: {value}" for name, value in versions.items()]], "executions")
         holder = nodes.container()
         self.state.nested_parse(content, 0, holder)
         return holder.children
@@ -95,13 +86,9 @@ def _peak_memory(path: Path) -> str:
     return f"{float(value):.0f}" if value not in ("-", "NA") else "–"
 
 
-def drop_thebe(
-    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
-) -> None:
+def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
     """Thebe's inline script fails on pages without its library, which is not loaded here."""
-    context["script_files"] = [
-        file for file in context.get("script_files", []) if "thebe" not in str(file).lower()
-    ]
+    context["script_files"] = [file for file in context.get("script_files", []) if "thebe" not in str(file).lower()]
 
 
 def setup(app: Sphinx) -> dict:

@@ -30,9 +30,7 @@ def execute(chapter: str, profile: str, output: Path) -> None:
     """Run the notebook from its own folder with ``profile`` as parameter; ``output`` appears only if it succeeds."""
     source = NOTEBOOKS / f"{chapter}.ipynb"
     if "profile" not in papermill.inspect_notebook(source):
-        raise SystemExit(
-            f"{source.name} has no parameter `profile`: its second cell must be tagged `parameters`."
-        )
+        raise SystemExit(f"{source.name} has no parameter `profile`: its second cell must be tagged `parameters`.")
     started = time.perf_counter()
 
     def show(cell: dict, cell_index: int) -> None:
@@ -60,9 +58,7 @@ def execute(chapter: str, profile: str, output: Path) -> None:
             execution_timeout=CELL_TIMEOUT_S,
             on_cell_start=show,
         )
-        executed.metadata["anomaly_transfer"] = {
-            name: importlib.metadata.version(name) for name in SHOWN_VERSIONS
-        }
+        executed.metadata["anomaly_transfer"] = {name: importlib.metadata.version(name) for name in SHOWN_VERSIONS}
         # Beside the output first, then renamed: readers see the old copy or the new one, whole.
         beside = output.with_suffix(".partial")
         nbformat.write(executed, beside)

@@ -13,9 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def address(root: Path = ROOT) -> str:
     """The address in pyproject.toml, the one place where it is written by hand."""
-    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"][
-        "Repository"
-    ]
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 
 def slug(url: str) -> str:
@@ -44,9 +42,7 @@ def change(new: str, root: Path = ROOT) -> list[str]:
     """Replace the old address, its NAME/REPO and its Pages address in every tracked text file; returns the files."""
     old = address(root)
     replacements = [(pages(old), pages(new)), (slug(old), slug(new))]
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True
-    ).stdout
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True).stdout
     changed = []
     for name in filter(None, tracked.split("\0")):
         path = root / name

@@ -65,15 +65,9 @@ def _lite(number: int, image_size: int, crop_fraction: float, sha256: str) -> Pa
 
 
 PACKAGED = {
-    "efficientnet_lite0": _lite(
-        0, 224, 0.875, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-    ),
-    "efficientnet_lite1": _lite(
-        1, 240, 0.882, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
-    ),
-    "efficientnet_lite2": _lite(
-        2, 260, 0.890, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
-    ),
+    "efficientnet_lite0": _lite(0, 224, 0.875, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "efficientnet_lite1": _lite(1, 240, 0.882, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "efficientnet_lite2": _lite(2, 260, 0.890, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }
 
 
@@ -245,9 +239,7 @@ def _load_packaged(name: str, packaged: PackagedWeights) -> Backbone:
     network = timm.create_model(packaged.timm_model, pretrained=False)
     stage_of_block = [f"{s}.{b}" for s, stage in enumerate(network.blocks) for b in range(len(stage))]
     state = torch.load(path, weights_only=True, map_location="cpu")
-    network.load_state_dict(
-        {timm_key(key, stage_of_block): value for key, value in state.items()}, strict=True
-    )
+    network.load_state_dict({timm_key(key, stage_of_block): value for key, value in state.items()}, strict=True)
     return Backbone(
         name=name,
         network=network.eval(),
@@ -278,9 +270,7 @@ def _load_timm(name: str) -> Backbone:
     return Backbone(
         name=name,
         network=network.eval(),
-        levels=_efficientnet_levels(network)
-        if is_efficientnet
-        else tuple(network.feature_info.module_name()),
+        levels=_efficientnet_levels(network) if is_efficientnet else tuple(network.feature_info.module_name()),
         image_size=config["input_size"][-1],
         crop_fraction=config["crop_pct"],
         mean=tuple(255.0 * value for value in config["mean"]),

@@ -22,12 +22,8 @@ DEFAULT_METHOD = "patch-memory"
 DEFAULT_BACKBONE = "efficientnet_lite0"
 
 Method = Annotated[str, typer.Option(help="Detector, optionally with levels: gaussian@stage6.")]
-Network = Annotated[
-    str, typer.Option(help="efficientnet_lite0/1/2 or any timm model whose weights can be had.")
-]
-ImageSize = Annotated[
-    int | None, typer.Option(min=32, help="Network input, pixels; default: the backbone's own.")
-]
+Network = Annotated[str, typer.Option(help="efficientnet_lite0/1/2 or any timm model whose weights can be had.")]
+ImageSize = Annotated[int | None, typer.Option(min=32, help="Network input, pixels; default: the backbone's own.")]
 Seed = Annotated[int, typer.Option(min=0)]
 
 
@@ -54,25 +50,19 @@ def list_benchmarks() -> None:
     for name in benchmarks.names():
         benchmark = benchmarks.get(name)
         missing = benchmark.missing()
-        typer.echo(
-            f"{name}: {benchmark.title}; categories {', '.join(benchmark.categories)}; {benchmark.licence}"
-        )
+        typer.echo(f"{name}: {benchmark.title}; categories {', '.join(benchmark.categories)}; {benchmark.licence}")
         typer.echo(f"    {'here' if missing is None else 'not here: ' + missing}")
 
 
 @app.command()
 def run(
     method: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all methods.")] = None,
-    benchmark: Annotated[
-        list[str] | None, typer.Option(help="Repeatable; default: all that are here.")
-    ] = None,
+    benchmark: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all that are here.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Repeatable; default: the recommended one.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: those of the profile.")] = None,
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
-    export: Annotated[
-        Path | None, typer.Option(help="Also copy the records to this folder (results/PROFILE).")
-    ] = None,
+    export: Annotated[Path | None, typer.Option(help="Also copy the records to this folder (results/PROFILE).")] = None,
 ) -> None:
     """Run experiments that have no up-to-date record, and print the headline AUROC of each."""
     chosen = profiles.get(profile).name
@@ -99,9 +89,7 @@ def list_records(
 
 @app.command()
 def evaluate(
-    folder: Annotated[
-        Path, typer.Argument(help="train/good, test/CLASS, optionally ground_truth/CLASS/*_mask.png")
-    ],
+    folder: Annotated[Path, typer.Argument(help="train/good, test/CLASS, optionally ground_truth/CLASS/*_mask.png")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
     method: Method = DEFAULT_METHOD,
     backbone: Network = DEFAULT_BACKBONE,
@@ -132,9 +120,7 @@ def fit(
     model, skipped = inspection.fit_folder(folder, method, backbone, image_size, seed)
     model.save(out)
     _report_skipped(skipped)
-    typer.echo(
-        f"Model: {out} ({model.description.n_training_images} images, threshold {model.description.threshold})"
-    )
+    typer.echo(f"Model: {out} ({model.description.n_training_images} images, threshold {model.description.threshold})")
 
 
 @app.command()
@@ -185,7 +171,7 @@ def entry() -> None:
     """Run the command line; an expected error is one line, not a traceback."""
     try:
         app()
-    except (AnomalyTransferError, ValueError) as error:
+    except (AnomalyTransferError, ValueError, OSError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise SystemExit(1) from None
 

@@ -61,9 +61,7 @@ def checks() -> Iterator[Check]:
             yield Check(f"weights {name}", "missing", str(error), needed=name == "efficientnet_lite0")
     for name in benchmarks.names():
         missing = benchmarks.get(name).missing()
-        yield Check(
-            f"benchmark {name}", "not at hand" if missing else "at hand", missing, needed=name == "elpv"
-        )
+        yield Check(f"benchmark {name}", "not at hand" if missing else "at hand", missing, needed=name == "elpv")
     yield _store()
 
 

@@ -180,9 +180,7 @@ def localisation(
         regions[number] = count
 
     rng = np.random.default_rng(seed)
-    draws = np.vstack(
-        [np.ones(n_images), rng.multinomial(n_images, np.full(n_images, 1 / n_images), n_bootstrap)]
-    )
+    draws = np.vstack([np.ones(n_images), rng.multinomial(n_images, np.full(n_images, 1 / n_images), n_bootstrap)])
     draws = draws[(draws @ sizes > 0).all(axis=1)]
     fpr = (draws @ (false_rate * sizes[:, :1])) / (draws @ sizes[:, :1])
     tpr = (draws @ (true_rate * sizes[:, 1:])) / (draws @ sizes[:, 1:])
@@ -300,14 +298,12 @@ def evaluate_table(
         part = table[table["anomaly_class"].isin([NORMAL, *members])]
         positive = (part["anomaly_class"] != NORMAL).to_numpy()
         try:
-            result[name] = evaluate(
-                part["score"].to_numpy(), positive, part[stratum].to_numpy(), n_bootstrap, seed
-            )
+            result[name] = evaluate(part["score"].to_numpy(), positive, part[stratum].to_numpy(), n_bootstrap, seed)
         except EvaluationError:
             if name in ("target", "all"):
                 raise
     graded = table.dropna(subset="grade")
     if graded["grade"].nunique() > 2:
-        columns = (graded[name].to_numpy() for name in ("score", "grade", stratum))
-        result["grade"] = {"spearman": rank_correlation(*columns, n_bootstrap=n_bootstrap, seed=seed)}
+        score, grade, within = (graded[name].to_numpy() for name in ("score", "grade", stratum))
+        result["grade"] = {"spearman": rank_correlation(score, grade, within, n_bootstrap, seed)}
     return result

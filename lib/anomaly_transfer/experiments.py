@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from anomaly_transfer import backbones, benchmarks, detectors, profiles, records
 from anomaly_transfer.backbones import Backbone
@@ -49,9 +49,7 @@ def matrix(
         methods,
     )
     return [
-        Experiment(
-            method=method, benchmark=benchmark, category=category, split=split, seed=seed, profile=profile
-        )
+        Experiment(method=method, benchmark=benchmark, category=category, split=split, seed=seed, profile=profile)
         for category, split, seed, method in axes
     ]
 
@@ -116,7 +114,7 @@ def within_group(record: Record, store: Store | None = None) -> dict[str, Interv
     """
     found = _targets(record, store)
     strata = found["fold"].astype(str) + " " + found["group"]
-    return evaluate(found["score"], found["anomaly_class"] != NORMAL, strata, record.settings["bootstrap"])
+    return evaluate(found["score"], found["anomaly_class"] != NORMAL, strata, int(record.settings["bootstrap"]))
 
 
 def compare(first: Record, second: Record, store: Store | None = None) -> dict[str, Interval]:
@@ -135,7 +133,7 @@ def compare(first: Record, second: Record, store: Store | None = None) -> dict[s
     b = b.loc[a.index]
     strata = a["fold"].astype(str) + " " + b["fold"].astype(str)
     positive = a["anomaly_class"] != NORMAL
-    return paired_difference(a["score"], b["score"], positive, strata, first.settings["bootstrap"])
+    return paired_difference(a["score"], b["score"], positive, strata, int(first.settings["bootstrap"]))
 
 
 def _targets(record: Record, store: Store | None) -> pd.DataFrame:
@@ -158,9 +156,7 @@ class _Plan:
                 f"{', '.join(self.benchmark.splits)}."
             )
         self.category = _category(experiment.benchmark, experiment.category, self.profile.limit)
-        self.detector = detectors.make(
-            experiment.method, seed=experiment.seed, memory_bank=self.profile.memory_bank
-        )
+        self.detector = detectors.make(experiment.method, seed=experiment.seed, memory_bank=self.profile.memory_bank)
         self.settings = self.profile.model_dump(include=set(_SIZES))
         self.code = code_hash(CODE, type(self.detector).__module__, type(self.benchmark).__module__)
         self.data = digest([self.category.images.fingerprint, self.category.annotations.fingerprint])
@@ -179,9 +175,7 @@ class _Plan:
             self.detector.fit(features.take(fold.train))
             clock.lap("fit")
             part = annotations.iloc[fold.test][["id", "group", "anomaly_class", "grade"]]
-            parts.append(
-                part.assign(fold=number, score=self.detector.anomaly_score(features.take(fold.test)))
-            )
+            parts.append(part.assign(fold=number, score=self.detector.anomaly_score(features.take(fold.test))))
             clock.lap("score")
         result = pd.concat(parts, ignore_index=True)
         metrics = evaluate_table(result, self.benchmark.target_classes, "fold", self.profile.bootstrap)

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.images import ImageFiles
@@ -217,8 +218,8 @@ def extract(
 ) -> None:
     """Extract features of all images into ``folder``, one ``LEVEL.npy`` a level.
 
-    Memory does not grow with the number of images: results go straight to memory-mapped files, and at most two
-    batches of images are held.
+    Memory does not grow with the number of images: results are appended to the files, and at most two batches of
+    images are held.
 
     Parameters
     ----------
@@ -233,32 +234,21 @@ def extract(
     """
     names = backbone.levels if levels is None else tuple(levels)
     forward = forward_function(backbone, levels, device, engine)
-    outputs: list[np.ndarray] = []
-    done = 0
-    with tqdm(total=len(images), desc=f"{backbone.name}, {image_size} px", unit="image") as progress:
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(folder / f"{name}.npy", "wb")) for name in names]
+        progress = stack.enter_context(tqdm(total=len(images), desc=f"{backbone.name} {image_size} px", unit="image"))
         for batch in _prepared(images, backbone, image_size, batch_size):
-            results = forward(batch)
-            if not outputs:
-                outputs = [
-                    np.lib.format.open_memmap(
-                        folder / f"{name}.npy",
-                        mode="w+",
-                        dtype=np.float32,
-                        shape=(len(images), *result.shape[1:]),
-                    )
-                    for name, result in zip(names, results, strict=True)
-                ]
-            for output, result in zip(outputs, results, strict=True):
-                output[done : done + len(batch)] = result
-            done += len(batch)
+            for file, result in zip(files, forward(batch), strict=True):
+                if not file.tell():
+                    shape = (len(images), *result.shape[1:])
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                # Plain writes, not a memory map: on a full disk they raise an error instead of a signal.
+                file.write(np.ascontiguousarray(result, dtype="<f4").tobytes())
             progress.update(len(batch))
-    for output in outputs:
-        output.flush()
 
 
-def _prepared(
-    images: ImageFiles, backbone: Backbone, image_size: int, batch_size: int
-) -> Iterator[np.ndarray]:
+def _prepared(images: ImageFiles, backbone: Backbone, image_size: int, batch_size: int) -> Iterator[np.ndarray]:
     """Preprocessed batches in order; the next is read by threads while the network works on this one."""
 
     def prepare(index: int) -> np.ndarray:

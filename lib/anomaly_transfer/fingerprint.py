@@ -45,9 +45,10 @@ def source_hash(source: str) -> str:
     """
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                if ast.get_docstring(node, clean=False) is not None:
+                    node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
@@ -144,9 +145,7 @@ def _entries(module: str) -> list[str]:
     path = _path(module)
     if path.name != "__init__.py" or "iter_modules(__path__)" not in _source(module):
         return []
-    return [
-        f"{module}.{entry.stem}" for entry in sorted(path.parent.glob("*.py")) if entry.stem != "__init__"
-    ]
+    return [f"{module}.{entry.stem}" for entry in sorted(path.parent.glob("*.py")) if entry.stem != "__init__"]
 
 
 def _path(module: str) -> Path:

@@ -29,9 +29,8 @@ def read_image(path: str | Path) -> Image.Image:
     """
     path = Path(path)
     try:
-        with Image.open(path) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image)
+        with Image.open(path) as file:
+            image: Image.Image = ImageOps.exif_transpose(file)
     except FileNotFoundError as error:
         raise DataError(f"There is no image {path}.") from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files

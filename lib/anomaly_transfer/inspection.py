@@ -69,9 +69,7 @@ def evaluate_folder(
     table["score"] = scored.scores
     if model.description.threshold is not None:
         table["anomalous"] = table["score"] > model.description.threshold
-    pictures = _write_heat_maps(
-        out, images[content.fold.test], table["id"], scored.maps, model.description.image_size
-    )
+    pictures = _write_heat_maps(out, images[content.fold.test], table["id"], scored.maps, model.description.image_size)
     report = {
         "folder": content.category.name,
         "model": model.description.model_dump(),
@@ -87,9 +85,7 @@ def evaluate_folder(
     return report
 
 
-def score_images(
-    model: Model, source: Path, store: Store | None = None
-) -> tuple[pd.DataFrame, dict[str, str]]:
+def score_images(model: Model, source: Path, store: Store | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
     """Score one image, or all images directly in a folder, with a kept model.
 
     Returns
@@ -139,9 +135,7 @@ def fit_folder(
         raise DataError(f"There is no folder {place}.")
     readable, skipped = sift(list_images(place))
     if len(readable) < 2:
-        raise DataError(
-            f"{place} holds {len(readable)} readable image(s): at least 2 normal images are needed."
-        )
+        raise DataError(f"{place} holds {len(readable)} readable image(s): at least 2 normal images are needed.")
     model, _ = models.fit(ImageFiles(tuple(sorted(readable))), method, backbone, image_size, seed, store)
     return model, skipped
 
@@ -192,15 +186,10 @@ def _metrics(table: pd.DataFrame, seed: int) -> dict[str, dict[str, dict]]:
     except EvaluationError:
         return {}
     found.pop("target")
-    return {
-        name: {metric: value.model_dump() for metric, value in values.items()}
-        for name, values in found.items()
-    }
+    return {name: {metric: value.model_dump() for metric, value in values.items()} for name, values in found.items()}
 
 
-def _localisation(
-    table: pd.DataFrame, maps: list[np.ndarray] | None, image_size: int, seed: int
-) -> dict[str, dict]:
+def _localisation(table: pd.DataFrame, maps: list[np.ndarray] | None, image_size: int, seed: int) -> dict[str, dict]:
     """Pixel metrics at the network's input size, over normal images and those with a mask; empty without masks."""
     if maps is None or not table["mask"].any():
         return {}

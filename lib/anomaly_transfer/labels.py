@@ -74,4 +74,4 @@ class Annotations:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the whole table."""
-        return digest(self._table.astype(str).to_dict(orient="split"))
+        return digest(self._table.to_csv(index=False))

@@ -154,9 +154,7 @@ def load(folder: str | Path) -> Model:
         description = Description.model_validate_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
         arrays = load_file(folder / ARRAYS)
     except (OSError, ValidationError, SafetensorError) as error:
-        raise StoreError(
-            f"{folder} does not hold a model ({error}): run `anomaly-transfer fit` again."
-        ) from error
+        raise StoreError(f"{folder} does not hold a model ({error}): run `anomaly-transfer fit` again.") from error
     network = backbones.load(description.backbone)
     if network.weights_sha256 != description.weights_sha256:
         raise WeightsError(

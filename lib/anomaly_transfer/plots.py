@@ -21,7 +21,8 @@ HEAT = "inferno"
 
 
 def use_style() -> None:
-    """Set the book's style for all figures of this session."""
+    """Set the book's style for all figures and tables of this session."""
+    pd.set_option("display.max_colwidth", None)
     sns.set_theme(
         style="whitegrid",
         palette=PALETTE,
@@ -67,9 +68,7 @@ def image_sheet(
         Titles above the pictures of the first row; row names then stand at the left.
     """
     n = max(len(images) for images in rows.values())
-    figure, axes = plt.subplots(
-        len(rows), n, figsize=(size * aspect * n, (size + 0.2) * len(rows)), squeeze=False
-    )
+    figure, axes = plt.subplots(len(rows), n, figsize=(size * aspect * n, (size + 0.2) * len(rows)), squeeze=False)
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         for axis in line:
             axis.set(xticks=[], yticks=[])
@@ -169,9 +168,7 @@ def score_histogram(table: pd.DataFrame, threshold: float | None = None) -> Figu
         values = table.loc[table["anomaly_class"] == name, "score"]
         colour = PALETTE[number % len(PALETTE)]
         label = f"{name} ({len(values)})"
-        axis.hist(
-            values, bins=bins, histtype="stepfilled", alpha=0.35, color=colour, edgecolor=colour, label=label
-        )
+        axis.hist(values, bins=bins, histtype="stepfilled", alpha=0.35, color=colour, edgecolor=colour, label=label)
     if threshold is not None:
         axis.axvline(threshold, color="black", linestyle="--", linewidth=1, label="threshold")
     axis.set(xlabel="anomaly score", ylabel="images")
@@ -192,9 +189,7 @@ def counts(table: pd.DataFrame, label: str) -> Figure:
     figure, axis = plt.subplots(figsize=(1.1 * table.shape[1] + 2.4, 0.42 * len(table) + 1.2))
     shares = table.div(table.sum(axis=1), axis=0)
     bar = {"label": f"share of the row's {label}"}
-    sns.heatmap(
-        shares, annot=table, fmt="d", cmap="Blues", vmin=0, vmax=1, linewidths=1, cbar_kws=bar, ax=axis
-    )
+    sns.heatmap(shares, annot=table, fmt="d", cmap="Blues", vmin=0, vmax=1, linewidths=1, cbar_kws=bar, ax=axis)
     axis.tick_params(axis="y", rotation=0)
     axis.set(xlabel="", ylabel="")
     return figure

@@ -149,8 +149,5 @@ def _processor() -> str:
 
 def load_folder(folder: Path) -> list[Record]:
     """All records in a folder such as ``results/study`` (one JSON file or folder each), sorted by experiment."""
-    found = [
-        Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        for path in folder.glob("**/*.json")
-    ]
+    found = [Record.model_validate(json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("**/*.json")]
     return sorted(found, key=lambda record: record.experiment.slug)

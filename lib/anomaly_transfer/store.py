@@ -144,13 +144,9 @@ class Store:
             sizes = json.loads((folder / "entry.json").read_text(encoding="utf-8"))["sizes"]
             if any((folder / f"{name}.npy").stat().st_size != sizes[name] for name in names):
                 raise ValueError("a file is shorter or longer than it was written")
-            arrays = {
-                name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names
-            }
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         except (OSError, ValueError, KeyError) as error:
-            warnings.warn(
-                f"The store entry {folder} is damaged ({error}); it is computed again.", stacklevel=3
-            )
+            warnings.warn(f"The store entry {folder} is damaged ({error}); it is computed again.", stacklevel=3)
             return None
         return Features(arrays, np.arange(len(next(iter(arrays.values())))))
 

@@ -79,9 +79,7 @@ class Benchmark(ABC):
     def check_category(self, category: str) -> None:
         """Raise ValueError, naming the categories there are, unless ``category`` is one of them."""
         if category not in self.categories:
-            raise ValueError(
-                f"{self.name} has no category {category!r}; choose from {', '.join(self.categories)}."
-            )
+            raise ValueError(f"{self.name} has no category {category!r}; choose from {', '.join(self.categories)}.")
 
 
 def thin(table: pd.DataFrame, limit: int | None) -> pd.DataFrame:
@@ -95,7 +93,5 @@ def thin(table: pd.DataFrame, limit: int | None) -> pd.DataFrame:
         return rows[np.linspace(0, len(rows) - 1, keep).round().astype(int)]
 
     positions = pd.Series(np.arange(len(table)), index=table.index)
-    kept = [
-        spaced(rows.to_numpy()) for _, rows in positions.groupby([table["group"], table["anomaly_class"]])
-    ]
+    kept = [spaced(rows.to_numpy()) for _, rows in positions.groupby([table["group"], table["anomaly_class"]])]
     return table.iloc[np.sort(np.concatenate(kept))]

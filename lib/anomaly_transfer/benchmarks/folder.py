@@ -74,9 +74,7 @@ def read_folder(folder: str | Path) -> FolderContent:
     readable, skipped = sift([path for _, _, path in rows])
     rows = [row for row in rows if row[2] in readable]
     if sum(part == "train" for part, _, _ in rows) < 2:
-        raise DataError(
-            f"{good} holds fewer than 2 readable images: at least 2 normal images are needed to fit."
-        )
+        raise DataError(f"{good} holds fewer than 2 readable images: at least 2 normal images are needed to fit.")
     table = pd.DataFrame(
         {
             "id": [path.relative_to(folder).as_posix() for _, _, path in rows],
@@ -110,9 +108,7 @@ def sift(paths: list[Path]) -> tuple[set[Path], dict[str, str]]:
 
     with ThreadPoolExecutor() as pool:
         problems = dict(zip(paths, pool.map(problem, paths), strict=True))
-    return {path for path, why in problems.items() if why is None}, {
-        str(p): w for p, w in problems.items() if w
-    }
+    return {path for path, why in problems.items() if why is None}, {str(p): w for p, w in problems.items() if w}
 
 
 def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from typing import Any
 
 from anomaly_transfer.detectors.base import Detector
 
@@ -22,7 +23,7 @@ def methods() -> dict[str, type[Detector]]:
     return found
 
 
-def make(method: str, **parameters: object) -> Detector:
+def make(method: str, **parameters: Any) -> Detector:
     """An unfitted detector.
 
     Parameters

@@ -10,6 +10,14 @@ from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 
 
+#: Variance below this share of the mean square is rounding, not variation (single precision has 7 digits).
+NO_VARIATION = 1e-12
+
+#: Added to a covariance that cannot be inverted, as a share of the mean variance: two images, or a patch that is the
+#: same in all of them.
+RIDGE = 1e-6
+
+
 class GaussianDetector(Detector):
     r"""Multivariate Gaussian per level with Ledoit-Wolf shrinkage; distances summed over levels.
 
@@ -89,21 +97,25 @@ def fit_gaussian(x: np.ndarray, what: str = "the features") -> tuple[np.ndarray,
     -------
     mean : float64 array, shape (..., d)
     whitening : float64 array, shape (..., d, d)
-        Inverse of the lower Cholesky factor of the covariance: it maps the Gaussian to a standard one.
+        Inverse of the lower Cholesky factor of the covariance: it maps the Gaussian to a standard one. A covariance
+        that has none (see ``RIDGE``) gets the least that makes it invertible.
 
     Raises
     ------
     DataError
         If nothing varies, so that no distance is defined.
     """
-    mean, covariance, _ = ledoit_wolf(torch.as_tensor(x, dtype=torch.float64))
-    try:
-        factor = torch.linalg.cholesky(covariance)
-    except torch.linalg.LinAlgError as error:
-        raise DataError(
-            f"The training images do not vary in {what}: are they copies of one image, or of one colour?"
-        ) from error
+    data = torch.as_tensor(x, dtype=torch.float64)
+    mean, covariance, _ = ledoit_wolf(data)
+    variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)
+    if variance.mean() <= NO_VARIATION * data.square().mean():
+        raise DataError(f"The training images do not vary in {what}: are they copies of one image, or of one colour?")
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    floor = RIDGE * variance.mean()
+    weak = (failed > 0) | (variance < floor)
     identity = torch.eye(factor.shape[-1], dtype=factor.dtype)
+    if weak.any():
+        factor = torch.linalg.cholesky(covariance + weak[..., None, None] * floor * identity)
     return mean.numpy(), torch.linalg.solve_triangular(factor, identity, upper=False).numpy()
 
 

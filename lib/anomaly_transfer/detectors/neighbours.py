@@ -38,9 +38,7 @@ class NeighboursDetector(Detector):
             # Without an argument, kneighbors leaves each training image out of its own neighbours.
             own, _ = NearestNeighbors(n_neighbors=min(self.k, len(x) - 1)).fit(x).kneighbors()
             if not own.mean() > 0:
-                raise DataError(
-                    f"The training images do not vary in level {level!r}: are they copies of one image?"
-                )
+                raise DataError(f"The training images do not vary in level {level!r}: are they copies of one image?")
             state[f"{level}/normal"], state[f"{level}/scale"] = x, own.mean(keepdims=True).ravel()
         return state
 

@@ -24,11 +24,10 @@ def patch_features(features: Features) -> np.ndarray:
     float32 array, shape (n_images, rows, columns, channels of all levels)
     """
     maps = [torch.from_numpy(np.ascontiguousarray(features[level])) for level in features.levels]
-    finite(maps[-1].numpy(), "The feature maps")
     grid = max((m.shape[-2:] for m in maps), key=lambda size: size[0] * size[1])
     pooled = [F.avg_pool2d(m, 3, stride=1, padding=1, count_include_pad=False) for m in maps]
     same = [m if m.shape[-2:] == grid else F.interpolate(m, grid, mode="bilinear") for m in pooled]
-    return torch.cat(same, dim=1).permute(0, 2, 3, 1).numpy()
+    return finite(torch.cat(same, dim=1).permute(0, 2, 3, 1).numpy(), "The feature maps")
 
 
 class PatchGaussian(Localiser):
@@ -105,7 +104,7 @@ class PatchMemoryBank(Localiser):
     def _fit(self, features: Features) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(self.seed)
         per_image = -(-self.candidates // len(features))
-        sample = []
+        sample: list[np.ndarray] = []
         for batch in features.batches():
             patches = patch_features(batch)
             flat = patches.reshape(len(patches), -1, patches.shape[-1])
@@ -113,9 +112,7 @@ class PatchMemoryBank(Localiser):
             sample.extend(image[rng.choice(len(image), take, replace=False)] for image in flat)
         bank = k_centre_greedy(np.concatenate(sample), self.memory_bank, rng)
         if len(bank) < 2:
-            raise DataError(
-                "The training images do not vary: are they copies of one image, or of one colour?"
-            )
+            raise DataError("The training images do not vary: are they copies of one image, or of one colour?")
         return {"bank": bank}
 
     def _anomaly_map(self, features: Features) -> np.ndarray:

@@ -1,0 +1,29 @@
+import numpy as np
+
+from anomaly_transfer.detectors.neighbours import NeighboursDetector
+from anomaly_transfer.features import Features
+
+
+def line(*values):
+    return Features.of(level=np.array(values, dtype=np.float32)[:, None])
+
+
+def test_closed_form_on_a_line():
+    """Normal at 0, 1, 3: own distances to the nearest other are 1, 1, 2, so the scale is 4/3."""
+    detector = NeighboursDetector(k=1).fit(line(0, 1, 3))
+    assert np.allclose(detector.anomaly_score(line(5, 0, 2)), np.array([2, 0, 1]) / (4 / 3))
+
+
+def test_k_is_at_most_what_there_is():
+    detector = NeighboursDetector(k=10).fit(line(0, 2))
+    assert np.allclose(detector.anomaly_score(line(1)), [1 / 2])
+
+
+def test_levels_count_equally_whatever_their_scale():
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(size=(30, 4)).astype("f4"), 1000 * rng.normal(size=(30, 4)).astype("f4")
+    features = Features.of(small=small, large=large)
+    alone = [NeighboursDetector(levels=(name,)).fit(features).anomaly_score(features) for name in ("small", "large")]
+    both = NeighboursDetector().fit(features).anomaly_score(features)
+    assert np.allclose(both, sum(alone))
+    assert 0.2 < alone[0].mean() / alone[1].mean() < 5

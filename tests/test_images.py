@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomaly_transfer.errors import DataError
+from anomaly_transfer.images import ImageFiles, read_image
+
+
+def saved(tmp_path, array, name="x.png", mode=None, **kwargs):
+    path = tmp_path / name
+    image = Image.fromarray(array) if mode is None else Image.fromarray(array).convert(mode)
+    image.save(path, **kwargs)
+    return path
+
+
+GREY = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (32, 1))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "LA", "RGBA"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    image = read_image(saved(tmp_path, GREY, mode=mode))
+    assert image.mode == "RGB"
+    assert image.size == (64, 32)
+
+
+def test_cmyk_jpeg_becomes_rgb(tmp_path):
+    image = read_image(saved(tmp_path, np.repeat(GREY[..., None], 3, 2), "x.jpg", mode="CMYK", quality=95))
+    assert image.mode == "RGB"
+    assert abs(np.asarray(image)[..., 0].astype(int) - GREY).mean() < 4
+
+
+def test_sixteen_bits_are_scaled_by_the_type_not_by_the_image(tmp_path):
+    dark = (np.arange(64, dtype=np.uint16) * 100)[None].repeat(4, 0)
+    values = np.asarray(read_image(saved(tmp_path, dark)))[0, :, 0]
+    assert np.array_equal(values, np.round(dark[0] / 257).astype(np.uint8))
+
+
+def test_transparency_is_laid_over_black(tmp_path):
+    rgba = np.full((8, 8, 4), 255, np.uint8)
+    rgba[:, :4, 3] = 0
+    values = np.asarray(read_image(saved(tmp_path, rgba)))
+    assert values[:, :4].max() == 0
+    assert values[:, 4:].min() == 255
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read_image(saved(tmp_path, GREY, "x.jpg", exif=exif)).size == (32, 64)
+
+
+def test_missing_empty_truncated_and_foreign_files_each_say_what_is_wrong(tmp_path):
+    with pytest.raises(DataError, match="There is no image"):
+        read_image(tmp_path / "none.png")
+    empty = tmp_path / "empty.png"
+    empty.touch()
+    with pytest.raises(DataError, match="is empty"):
+        read_image(empty)
+    whole = saved(tmp_path, np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut\.png cannot be read"):
+        read_image(tmp_path / "cut.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(DataError, match=r"text\.png cannot be read"):
+        read_image(tmp_path / "text.png")
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    with pytest.raises(DataError, match="floating-point"):
+        read_image(saved(tmp_path, np.zeros((4, 4), np.float32), "x.tif"))
+
+
+def test_fingerprint_follows_bytes_and_order_not_names(tmp_path):
+    a, b = saved(tmp_path, GREY, "a.png"), saved(tmp_path, GREY[:, ::-1].copy(), "b.png")
+    both = ImageFiles((a, b)).fingerprint
+    assert ImageFiles((b, a)).fingerprint != both
+    renamed = a.rename(tmp_path / "c.png")
+    assert ImageFiles((renamed, b)).fingerprint == both
+
+
+def test_subsets(tmp_path):
+    paths = tuple(saved(tmp_path, GREY, f"{i}.png") for i in range(4))
+    files = ImageFiles(paths)
+    assert files[1:3].paths == paths[1:3]
+    assert files[np.array([3, 0])].paths == (paths[3], paths[0])
+    assert files[np.int64(2)].size == (64, 32)

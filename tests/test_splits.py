@@ -1,0 +1,79 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomaly_transfer import splits
+from anomaly_transfer.errors import DataError
+from anomaly_transfer.labels import NORMAL
+
+
+@st.composite
+def tables(draw):
+    """Two to nine groups, each with at least six normal and a few anomalous images, in any order."""
+    rows = []
+    for group in range(draw(st.integers(2, 9))):
+        rows += [(f"g{group}", NORMAL)] * draw(st.integers(6, 12))
+        rows += [(f"g{group}", "hole")] * draw(st.integers(0, 5))
+    rows += [("g0", "hole")] * 5
+    order = draw(st.permutations(range(len(rows))))
+    return pd.DataFrame([rows[i] for i in order], columns=["group", "anomaly_class"])
+
+
+@given(tables(), st.sampled_from(sorted(splits.SPLITS)), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_every_split_trains_on_normal_and_scores_each_image_once(table, name, seed):
+    folds = splits.SPLITS[name](table, seed)
+    normal = (table["anomaly_class"] == NORMAL).to_numpy()
+    for fold in folds:
+        assert normal[fold.train].all()
+        assert not set(fold.train) & set(fold.test)
+    scored = np.concatenate([fold.test for fold in folds])
+    assert sorted(scored) == list(range(len(table)))
+
+
+@given(tables(), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_grouped_folds_share_no_group(table, seed):
+    for fold in splits.grouped_folds(table, seed):
+        assert not set(table["group"].iloc[fold.train]) & set(table["group"].iloc[fold.test])
+
+
+@given(tables(), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_matched_folds_leak_with_no_more_training_images(table, seed):
+    normal = table["anomaly_class"] == NORMAL
+    for fold in splits.matched_folds(table, seed):
+        group = table["group"].iloc[fold.test].unique()
+        assert len(group) == 1
+        assert len(fold.train) <= (normal & (table["group"] != group[0])).sum()
+    leaking = [
+        set(table["group"].iloc[f.test]) & set(table["group"].iloc[f.train]) for f in splits.matched_folds(table)
+    ]
+    assert any(leaking)
+
+
+def test_the_seed_changes_random_folds_and_equal_seeds_agree():
+    table = pd.DataFrame({"group": np.repeat(list("abcde"), 20), "anomaly_class": [NORMAL] * 80 + ["hole"] * 20})
+    first, again, other = (splits.random_folds(table, seed) for seed in (0, 0, 1))
+    assert all(np.array_equal(a.test, b.test) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a.test, b.test) for a, b in zip(first, other, strict=True))
+
+
+def test_one_group_cannot_be_split_by_group():
+    table = pd.DataFrame({"group": ["a"] * 10, "anomaly_class": [NORMAL] * 10})
+    with pytest.raises(DataError, match="at least two groups"):
+        splits.grouped_folds(table)
+
+
+def test_a_fold_without_normal_training_images_is_an_error():
+    table = pd.DataFrame({"group": ["a"] * 9 + ["b"] * 9, "anomaly_class": [NORMAL] * 9 + ["hole"] * 9})
+    with pytest.raises(DataError, match="0 normal training"):
+        splits.grouped_folds(table)
+
+
+def test_group_rate_leaves_the_image_itself_out():
+    table = pd.DataFrame({"group": ["a", "a", "a", "b"]})
+    positive = np.array([True, False, True, True])
+    assert splits.group_rate(table, positive).tolist() == [0.5, 1.0, 0.5, 0.0]

@@ -1,0 +1,155 @@
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from anomaly_transfer import store as module
+from anomaly_transfer.errors import StoreError
+from anomaly_transfer.store import Store
+
+WORKER = """
+import sys
+from pathlib import Path
+from anomaly_transfer import backbones
+from anomaly_transfer.images import ImageFiles
+from anomaly_transfer.store import Store
+paths = tuple(sorted(Path(sys.argv[1]).iterdir())) * int(sys.argv[2])
+print("ready", flush=True)
+features = Store().features(ImageFiles(paths), backbones.load("efficientnet_lite0"), 64, engine="eager")
+print("done", float(features["head"].sum()), flush=True)
+"""
+
+
+def worker(folder, times):
+    command = [sys.executable, "-c", WORKER, str(folder), str(times)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def count_extractions(monkeypatch):
+    calls = []
+    original = module.extract
+    monkeypatch.setattr(module, "extract", lambda *a, **k: (calls.append(a), original(*a, **k)))
+    return calls
+
+
+def test_features_are_extracted_once_and_mapped(store, lite0, some_images, count_extractions):
+    first = store.features(some_images, lite0, 64, engine="eager")
+    again = store.features(some_images, lite0, 64, engine="eager")
+    assert len(count_extractions) == 1
+    assert isinstance(again.arrays["head"], np.memmap)
+    assert np.array_equal(first["head"], again["head"])
+
+
+def test_the_key_follows_images_size_levels_and_weights(store, lite0, some_images, count_extractions):
+    store.features(some_images, lite0, 64, engine="eager")
+    store.features(some_images[::-1], lite0, 64, engine="eager")
+    store.features(some_images, lite0, 96, engine="eager")
+    store.features(some_images, lite0, 64, ("stage3",), engine="eager")
+    assert len(count_extractions) == 4
+    assert store.sizes().loc["features", "entries"] == 4
+
+
+def test_the_key_follows_the_extraction_code(store, lite0, some_images, count_extractions, monkeypatch):
+    store.features(some_images, lite0, 64, engine="eager")
+    monkeypatch.setattr(module, "code_hash", lambda *modules: "other code")
+    store.features(some_images, lite0, 64, engine="eager")
+    assert len(count_extractions) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "note", "missing"])
+def test_a_damaged_entry_is_reported_and_computed_again(store, lite0, some_images, damage):
+    good = store.features(some_images, lite0, 64, engine="eager")["head"]
+    entry = next((store.root / "features").glob("*"))
+    if damage == "cut":
+        (entry / "head.npy").write_bytes((entry / "head.npy").read_bytes()[:-8])
+    elif damage == "note":
+        (entry / "entry.json").write_text("{")
+    else:
+        (entry / "head.npy").unlink()
+    with pytest.warns(UserWarning, match="damaged"):
+        again = store.features(some_images, lite0, 64, engine="eager")
+    assert np.array_equal(again["head"], good)
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(store, lite0, some_images, monkeypatch):
+    def full(images, backbone, size, folder, *args, **kwargs):
+        (folder / "stem.npy").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "extract", full)
+    with pytest.raises(StoreError, match="disk is full"):
+        store.features(some_images, lite0, 64)
+    assert list((store.root / "features").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_disk_that_is_really_full(tmp_path, lite0, some_images):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("this machine does not allow mounting")
+    try:
+        with pytest.raises(StoreError, match="disk is full"):
+            Store(disk).features(some_images, lite0, 64, engine="eager")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_store_that_cannot_be_written_names_the_setting(tmp_path, lite0, some_images):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="ANOMALY_TRANSFER_STORE"):
+        Store(tmp_path / "file").features(some_images, lite0, 64)
+
+
+def test_two_processes_extract_the_same_features_once(store, mvtec_folder):
+    workers = [worker(mvtec_folder / "train" / "good", 4) for _ in range(2)]
+    outputs = [process.communicate(timeout=120) for process in workers]
+    assert [process.returncode for process in workers] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert store.sizes().loc["features", "entries"] == 1
+
+
+def test_a_kill_while_writing_leaves_no_entry_and_the_next_run_succeeds(store, mvtec_folder):
+    folder = mvtec_folder / "train" / "good"
+    process = worker(folder, 200)
+    assert process.stdout.readline() == "ready\n"
+    deadline = time.time() + 60
+    while not list((store.root / "features").glob("*.partial/*.npy")) and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    left = [path.name for path in (store.root / "features").iterdir()]
+    assert len(left) == 1
+    assert left[0].endswith(".partial")
+    # The key is the same for the whole run, so a second one must take over what the first left.
+    short = worker(folder, 200)
+    output, errors = short.communicate(timeout=120)
+    assert short.returncode == 0, errors
+    assert "done" in output
+    assert not list((store.root / "features").glob("*.partial"))
+
+
+def test_prune_removes_what_is_old_and_what_was_left(store, lite0, some_images):
+    store.features(some_images, lite0, 64, engine="eager")
+    entry = next((store.root / "features").glob("*"))
+    (store.root / "features" / "dead.partial").mkdir()
+    assert store.prune(unused_days=1) == 0
+    assert entry.exists()
+    assert not (store.root / "features" / "dead.partial").exists()
+    size = store.sizes().loc["features", "bytes"]
+    assert store.prune() == size > 0
+    assert store.sizes().loc["features", "entries"] == 0
+
+
+def test_nothing_in_the_store_is_a_pickle(store, lite0, some_images):
+    store.features(some_images, lite0, 64, engine="eager")
+    for file in (store.root / "features").glob("*/*.npy"):
+        np.load(file, allow_pickle=False)
+    shutil.rmtree(store.root)
