@@ -36,7 +36,7 @@ unit: setup
 
 site-tests: setup
 	pytest tests/book
-	pytest --nbval -p no:cacheprovider _executed/smoke
+	TQDM_DISABLE=1 pytest --nbval -p no:cacheprovider _executed/smoke
 
 notebooks: setup  ## Derive notebooks/*.ipynb from notebooks/*.py.
 	python book/tools/pairs.py

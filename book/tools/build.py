@@ -11,7 +11,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def build(folder: Path) -> int:
     """Run Jupyter Book with every warning an error; returns its exit code."""
-    command = ["jupyter-book", "build", str(ROOT), "--path-output", str(folder), "-W", "-n", "--keep-going"]
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        str(ROOT),
+        "--path-output",
+        str(folder),
+        "-W",
+        "-n",
+        "--keep-going",
+    ]
     return subprocess.run(command, check=False).returncode
 
 

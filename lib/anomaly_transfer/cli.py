@@ -1,4 +1,7 @@
-"""The command line: ``anomaly-transfer --help``."""
+"""The command line: ``anomaly-transfer --help``.
+
+Imports stand inside the commands, since torch takes seconds: help and the light commands answer at once.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,8 @@ from typing import Annotated
 
 import typer
 
-from anomaly_transfer import benchmarks, detectors, experiments, inspection, models, profiles
-from anomaly_transfer import doctor as checks
+from anomaly_transfer import profiles
 from anomaly_transfer.errors import AnomalyTransferError
-from anomaly_transfer.evaluation import Interval
-from anomaly_transfer.records import load_folder
-from anomaly_transfer.store import Store
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 store_app = typer.Typer(no_args_is_help=True, help="Look at, or clear, what has been computed and kept.")
@@ -35,8 +34,10 @@ def main() -> None:
 @app.command()
 def doctor() -> None:
     """Check environment, device, data and weights: OK, or the fix."""
+    from anomaly_transfer.doctor import checks
+
     failed = False
-    for check in checks.checks():
+    for check in checks():
         mark = "OK  " if check.fix is None else ("FIX " if check.needed else "-   ")
         typer.echo(f"{mark} {check.name}: {check.found}" + (f"\n       {check.fix}" if check.fix else ""))
         failed |= check.fix is not None and check.needed
@@ -47,6 +48,8 @@ def doctor() -> None:
 @app.command("benchmarks")
 def list_benchmarks() -> None:
     """List the benchmarks, and how to get those that are not here."""
+    from anomaly_transfer import benchmarks
+
     for name in benchmarks.names():
         benchmark = benchmarks.get(name)
         missing = benchmark.missing()
@@ -65,6 +68,8 @@ def run(
     export: Annotated[Path | None, typer.Option(help="Also copy the records to this folder (results/PROFILE).")] = None,
 ) -> None:
     """Run experiments that have no up-to-date record, and print the headline AUROC of each."""
+    from anomaly_transfer import benchmarks, detectors, experiments
+
     chosen = profiles.get(profile).name
     methods = method or sorted(detectors.methods())
     found = benchmark or [name for name in benchmarks.names() if benchmarks.get(name).missing() is None]
@@ -83,6 +88,8 @@ def list_records(
     group: Annotated[str, typer.Option(help="target, all, or an anomaly class")] = "target",
 ) -> None:
     """Print the records in a folder, one a line."""
+    from anomaly_transfer.records import load_folder
+
     for record in load_folder(folder):
         typer.echo(f"{_coordinates(record)}  {record.metrics.get(group, {}).get(metric, '-')}")
 
@@ -97,7 +104,10 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Fit on your own normal images, score the others, and write a report."""
-    report = inspection.evaluate_folder(folder, out, method, backbone, image_size, seed)
+    from anomaly_transfer.evaluation import Interval
+    from anomaly_transfer.inspection import evaluate_folder
+
+    report = evaluate_folder(folder, out, method, backbone, image_size, seed)
     for name, metrics in report["metrics"].items():
         if "auroc" in metrics:
             typer.echo(f"{name}: AUROC {Interval(**metrics['auroc'])}")
@@ -117,7 +127,9 @@ def fit(
     seed: Seed = 0,
 ) -> None:
     """Fit on normal images and keep the model (safetensors and JSON)."""
-    model, skipped = inspection.fit_folder(folder, method, backbone, image_size, seed)
+    from anomaly_transfer.inspection import fit_folder
+
+    model, skipped = fit_folder(folder, method, backbone, image_size, seed)
     model.save(out)
     _report_skipped(skipped)
     typer.echo(f"Model: {out} ({model.description.n_training_images} images, threshold {model.description.threshold})")
@@ -130,7 +142,10 @@ def score(
     out: Annotated[Path, typer.Option(help="Table of scores.")] = Path("scores.csv"),
 ) -> None:
     """Score new images with a kept model."""
-    table, skipped = inspection.score_images(models.load(model), images)
+    from anomaly_transfer import models
+    from anomaly_transfer.inspection import score_images
+
+    table, skipped = score_images(models.load(model), images)
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out, index=False)
     _report_skipped(skipped)
@@ -141,6 +156,8 @@ def score(
 @store_app.command("size")
 def store_size() -> None:
     """Entries and megabytes, by kind."""
+    from anomaly_transfer.store import Store
+
     store = Store()
     typer.echo(str(store.root))
     for kind, row in store.sizes().iterrows():
@@ -153,6 +170,8 @@ def store_prune(
     features_only: Annotated[bool, typer.Option(help="Keep the records.")] = False,
 ) -> None:
     """Remove what can be computed again."""
+    from anomaly_transfer.store import Store
+
     freed = Store().prune(unused_days, ("features",) if features_only else ("features", "records"))
     typer.echo(f"{freed / 1e6:.1f} MB freed")
 

@@ -163,7 +163,8 @@ def localisation(
         raise EvaluationError("Pixel metrics need at least one defect pixel and one normal pixel.")
     # Descending, so that both rates rise along the axis; dense where PRO looks (up to 0.3).
     quantiles = np.concatenate([np.linspace(0, 0.3, 700), np.linspace(0.3, 1, 301)[1:]])
-    thresholds = np.quantile(normal, 1 - quantiles)
+    above_all = np.nextafter(normal.max(), np.inf)
+    thresholds = np.concatenate([[above_all], np.quantile(normal, 1 - quantiles)])
 
     def share_above(values: np.ndarray) -> np.ndarray:
         return 1 - np.searchsorted(np.sort(values), thresholds, side="left") / max(len(values), 1)

@@ -72,7 +72,7 @@ def evaluate_folder(
     pictures = _write_heat_maps(out, images[content.fold.test], table["id"], scored.maps, model.description.image_size)
     report = {
         "folder": content.category.name,
-        "model": model.description.model_dump(),
+        "model": model.description.model_dump(mode="json"),
         "counts": table["anomaly_class"].value_counts().to_dict(),
         "skipped": content.skipped,
         "metrics": _metrics(table, seed),

@@ -1,0 +1,63 @@
+"""Each notebook alone, as on Colab: our wheel in a fresh environment, the one file in an empty folder."""
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory):
+    """The interpreter of a fresh environment: third-party packages are shared, ours comes from the built wheel."""
+    folder = tmp_path_factory.mktemp("alone")
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    subprocess.run(build, check=True)
+    (wheel,) = folder.glob("anomaly_transfer-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    interpreter = folder / "venv" / "bin" / "python"
+    purelib = subprocess.run(
+        [interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    # A plain line in a .pth file adds the folder but runs none of its own .pth files, so our editable install
+    # is not among what is shared.
+    Path(purelib, "shared.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    install = [sys.executable, "-m", "pip", "--python", interpreter, "install", "-q", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True)
+    return interpreter
+
+
+def environment(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JUPYTER"))}
+    return kept | {"ANOMALY_TRANSFER_STORE": str(tmp_path / "store"), "TQDM_DISABLE": "1"}
+
+
+def test_the_package_is_the_wheel_and_not_the_repository(python, tmp_path):
+    code = "import anomaly_transfer, sys; print(anomaly_transfer.__file__); print(sys.path)"
+    result = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    file, path = result.stdout.splitlines()
+    assert file.startswith(str(python.parents[1]))
+    assert str(ROOT / "lib") not in path
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_alone(python, tmp_path, notebook):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    shutil.copy(notebook, folder)
+    command = [python, "-m", "papermill", notebook.name, "out.ipynb", "-p", "profile", "smoke", "--no-progress-bar"]
+    result = subprocess.run(command, cwd=folder, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (folder / "out.ipynb").is_file()

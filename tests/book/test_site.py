@@ -1,0 +1,134 @@
+"""The published pages: links, pictures, nothing from the web, no errors in a browser, at both widths."""
+
+import json
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from tests.book.conftest import EXECUTED, ROOT, SITE
+
+PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+CONTENT = [page for page in PAGES if page.startswith(("book/", "notebooks/"))]
+
+
+def soup(page):
+    return BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser")
+
+
+def test_every_page_of_the_contents_was_built(site):
+    assert {f"notebooks/{name}.html" for name in CHAPTERS} <= set(PAGES)
+    assert {"index.html", "search.html", "genindex.html", "book/index.html", "book/glossary.html"} <= set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(site, page):
+    folder = (SITE / page).parent
+    for tag in soup(page).find_all(["a", "link", "script", "img"]):
+        target = tag.get("href") or tag.get("src") or ""
+        parts = urlsplit(target)
+        if parts.scheme or target.startswith(("//", "data:")) or not (parts.path or parts.fragment):
+            continue
+        path = (folder / unquote(parts.path)).resolve() if parts.path else SITE / page
+        if path.is_dir():
+            path = path / "index.html"
+        assert path.exists(), f"{page} links to {target}"
+        if parts.fragment and path.suffix == ".html":
+            text = path.read_text(encoding="utf-8")
+            name = unquote(parts.fragment)
+            assert f'id="{name}"' in text or f'name="{name}"' in text, f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_is_loaded_from_the_web(site, page):
+    for tag in soup(page).find_all(["script", "img", "link", "iframe"]):
+        target = tag.get("src") or (tag.get("href") if tag.name == "link" else "") or ""
+        if tag.name == "link" and not {"stylesheet", "preload", "icon"} & set(tag.get("rel", [])):
+            continue
+        assert not urlsplit(target).netloc, f"{page} loads {target}"
+
+
+@pytest.mark.parametrize("page", CONTENT)
+def test_every_picture_says_what_it_shows(site, page):
+    for image in soup(page).select("article img, .bd-article img"):
+        alt = image.get("alt", "")
+        assert len(alt) > 20, f"{page}: {image.get('src')} has alt text {alt!r}"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_figures_are_numbered_and_cells_credit_their_source(site, chapter):
+    figures = soup(f"notebooks/{chapter}.html").select("figure")
+    assert figures
+    for figure in figures:
+        assert figure.select_one(".caption-number").get_text(strip=True).startswith("Fig.")
+        caption = figure.select_one(".caption-text").get_text()
+        if "cells" in caption.lower() and "Cells:" not in caption:
+            assert "ELPV" in caption or "by run and grade" in caption or "AUROC" in caption or "Scores" in caption
+        if "Cells:" in caption:
+            assert "CC BY-NC-SA 4.0" in caption
+
+
+def test_every_chapter_opens_on_colab_and_downloads(site):
+    config = (ROOT / "_config.yml").read_text()
+    slug = next(line for line in config.splitlines() if "github.com" in line).split("github.com/")[1]
+    for chapter in CHAPTERS:
+        links = [tag["href"] for tag in soup(f"notebooks/{chapter}.html").find_all("a", href=True)]
+        colab = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{chapter}.ipynb"
+        assert colab in links
+        assert any(link.endswith(f"{chapter}.ipynb") and "_sources" in link for link in links)
+
+
+def test_glued_numbers_stand_on_the_landing_page(site):
+    text = soup("book/index.html").get_text(" ", strip=True)
+    cells = json.loads((EXECUTED / "01_data.ipynb").read_text())["cells"]
+    glued = {
+        output["metadata"]["scrapbook"]["name"]: output["data"]["application/papermill.record/text/plain"]
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "scrapbook" in output.get("metadata", {})
+    }
+    for key in ("random-mono", "grouped-mono", "blind-mono"):
+        assert f"{float(glued[key]):.2f}" in text, key
+
+
+def test_the_page_of_executions_lists_every_chapter(site):
+    page = soup("book/executions.html")
+    rows = [row.get_text(" ", strip=True) for row in page.select("article table tr")]
+    assert len(rows) == len(CHAPTERS) + 1
+    assert "torch: " in page.get_text()
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("page", CONTENT)
+def test_in_a_browser(served, browser, page, width):
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    problems = []
+    tab.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
+    tab.on("request", lambda r: None if r.url.startswith((served, "data:")) else problems.append(f"outside: {r.url}"))
+    tab.goto(f"{served}/{page}", wait_until="load")
+    tab.wait_for_timeout(300)
+    assert problems == []
+    overflow = tab.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+    assert overflow <= 1, f"{page} is {overflow} px too wide at {width} px"
+    if tab.locator("div.math").count():
+        tab.wait_for_selector("mjx-container", timeout=10_000)
+    tab.close()
+
+
+def test_search_finds_a_term_in_a_notebook(served, browser):
+    tab = browser.new_page()
+    tab.goto(f"{served}/search.html?q=Mahalanobis")
+    tab.wait_for_selector("#search-results li", timeout=10_000)
+    assert "Frozen representations" in tab.locator("#search-results").inner_text()
+    tab.close()
+
+
+def test_dark_mode_is_readable(served, browser):
+    tab = browser.new_page(color_scheme="dark")
+    tab.goto(f"{served}/notebooks/01_data.html")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    ground = tab.evaluate("getComputedStyle(document.querySelector('.bd-article img')).backgroundColor")
+    assert ground == "rgb(255, 255, 255)"
+    tab.close()

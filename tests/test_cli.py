@@ -1,0 +1,92 @@
+"""The command line as a user meets it: words in, output and exit code out."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from anomaly_transfer import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Call the entry point with these words, in this process (torch is imported once)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["anomaly-transfer", *map(str, words)])
+        code = 0
+        try:
+            cli.entry()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return call
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, anomaly_transfer.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_doctor_finds_this_environment_well(run):
+    result = run("doctor")
+    assert result.returncode == 0, result.stdout
+    assert "benchmark elpv: at hand" in result.stdout
+    assert "FIX" not in result.stdout
+
+
+def test_doctor_names_the_fix_and_fails(run, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ANOMALY_TRANSFER_STORE", str(tmp_path / "file"))
+    result = run("doctor")
+    assert result.returncode == 1
+    assert "set ANOMALY_TRANSFER_STORE to a folder" in result.stdout
+
+
+def test_benchmarks_are_listed_with_licence(run):
+    result = run("benchmarks")
+    assert "elpv: ELPV solar cells" in result.stdout
+    assert "CC BY-NC-SA" in result.stdout
+
+
+def test_run_then_records_and_store(run, tmp_path):
+    words = ("--method", "neighbours@head", "--category", "mono", "--profile", "smoke", "--export", tmp_path / "out")
+    result = run("run", *words)
+    assert result.returncode == 0, result.stderr
+    assert "elpv/mono grouped seed 0 smoke neighbours@head  0." in result.stdout
+    assert run("records", tmp_path / "out").stdout == result.stdout
+    assert "records: 1 entries" in run("store", "size").stdout
+    assert "MB freed" in run("store", "prune").stdout
+    assert "records: 0 entries" in run("store", "size").stdout
+
+
+def test_evaluate_fit_and_score(run, mvtec_folder, tmp_path):
+    size = ("--image-size", "64")
+    result = run("evaluate", mvtec_folder, "--out", tmp_path / "report", *size)
+    assert result.returncode == 0, result.stderr
+    assert "hole: AUROC" in result.stdout
+    assert (tmp_path / "report" / "report.html").is_file()
+    result = run("fit", mvtec_folder, "--out", tmp_path / "model", "--method", "gaussian", *size)
+    assert result.returncode == 0, result.stderr
+    result = run("score", tmp_path / "model", mvtec_folder / "test" / "hole", "--out", tmp_path / "scores.csv")
+    assert result.returncode == 0, result.stderr
+    assert "6 images" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("evaluate", "/nowhere"), "has no folder train/good"),
+        (("run", "--method", "magic"), "There is no method 'magic'"),
+        (("run", "--profile", "desktop"), "There is no profile 'desktop'"),
+        (("score", "/nowhere", "/nowhere"), "does not hold a model"),
+    ],
+)
+def test_an_expected_error_is_one_line(run, words, message):
+    result = run(*words)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr

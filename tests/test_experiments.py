@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+from anomaly_transfer import benchmarks, experiments, profiles
+from anomaly_transfer.records import SCORES, Experiment
+from anomaly_transfer.store import Store
+
+
+def experiment(**changes):
+    base = {
+        "method": "neighbours@head",
+        "benchmark": "elpv",
+        "category": "mono",
+        "split": "grouped",
+        "seed": 0,
+        "profile": "smoke",
+    }
+    return Experiment(**(base | changes))
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The experiments that were really computed."""
+    calls = []
+    original = experiments._Plan.compute
+    monkeypatch.setattr(
+        experiments._Plan, "compute", lambda plan, store: (calls.append(plan.experiment), original(plan, store))[1]
+    )
+    return calls
+
+
+def test_the_same_question_is_computed_once(store, computed):
+    first, second = experiments.run(experiment(), store), experiments.run(experiment(), store)
+    assert first == second
+    assert len(computed) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"method": "gaussian@head"}, {"category": "poly"}, {"split": "random"}, {"seed": 1}]
+)
+def test_another_question_is_another_record(store, computed, change):
+    assert experiments.run(experiment(), store).key != experiments.run(experiment(**change), store).key
+    assert len(computed) == 2
+
+
+@pytest.mark.parametrize("what", ["code", "weights", "data", "settings"])
+def test_changed_inputs_make_a_record_stale(store, computed, monkeypatch, what):
+    experiments.run(experiment(), store)
+    if what == "code":
+        monkeypatch.setattr(experiments, "code_hash", lambda *modules: "other")
+    elif what == "weights":
+        monkeypatch.setattr(experiments, "_weights_hash", lambda name: "other")
+    elif what == "data":
+        smaller = benchmarks.get("elpv").load("mono", 100)
+        monkeypatch.setattr(experiments, "_category", lambda *args: smaller)
+    else:
+        other = profiles.get("smoke").model_copy(update={"bootstrap": 60})
+        monkeypatch.setattr(profiles, "get", lambda name: other)
+    experiments.run(experiment(), store)
+    assert len(computed) == 2
+
+
+def test_the_same_seed_gives_identical_scores_from_an_empty_store(tmp_path):
+    runs = [experiments.run(experiment(method="patch-memory"), Store(tmp_path / name)) for name in "ab"]
+    files = [Store(tmp_path / name).path("records", runs[0].key) / SCORES for name in "ab"]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert runs[0].metrics == runs[1].metrics
+
+
+def test_a_damaged_record_is_computed_again(store, computed):
+    record = experiments.run(experiment(), store)
+    (store.path("records", record.key) / "record.json").write_text("{")
+    assert experiments.run(experiment(), store).metrics == record.metrics
+    assert len(computed) == 2
+
+
+def test_every_image_is_scored_once_and_metrics_are_those_of_the_scores(store):
+    record = experiments.run(experiment(), store)
+    scores = experiments.scores(record, store)
+    assert scores["id"].is_unique
+    assert len(scores) == sum(record.counts.values())
+    part = scores[scores["anomaly_class"].isin(["normal", "p = 1"])]
+    pairs = [
+        (a > n) + 0.5 * (a == n)
+        for _, fold in part.groupby("fold")
+        for a in fold.loc[fold["anomaly_class"] == "p = 1", "score"]
+        for n in fold.loc[fold["anomaly_class"] == "normal", "score"]
+    ]
+    assert record.metrics["target"]["auroc"].value == pytest.approx(np.mean(pairs))
+
+
+def test_within_group_equals_the_headline_where_a_fold_is_a_group(store):
+    record = experiments.run(experiment(), store)
+    assert experiments.within_group(record, store)["auroc"].value == pytest.approx(
+        record.metrics["target"]["auroc"].value
+    )
+
+
+def test_comparing_a_record_with_itself_gives_zero(store):
+    record = experiments.run(experiment(), store)
+    assert experiments.compare(record, record, store)["auroc"].value == 0
+    other = experiments.run(experiment(category="poly"), store)
+    with pytest.raises(ValueError, match="same images"):
+        experiments.compare(record, other, store)
+
+
+def test_the_matrix_defaults_to_all_categories_and_the_recommended_split():
+    found = experiments.matrix(["gaussian"], "elpv", "study")
+    assert {e.category for e in found} == {"mono", "poly"}
+    assert {e.split for e in found} == {"grouped"}
+    assert {e.seed for e in found} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "magic"}, "no method"),
+        ({"benchmark": "moon"}, "no benchmark"),
+        ({"category": "amorphous"}, "mono, poly"),
+        ({"split": "official"}, "grouped, random, matched"),
+        ({"profile": "desktop"}, "no profile"),
+    ],
+)
+def test_unknown_names_list_the_choices(store, change, message):
+    with pytest.raises(ValueError, match=message):
+        experiments.run(experiment(**change), store)
+
+
+def test_tables_hold_one_row_a_record(store):
+    record = experiments.run(experiment(), store)
+    row = experiments.table([record]).iloc[0]
+    assert row["method"] == "neighbours@head"
+    assert row["low"] <= row["value"] <= row["high"]
+    averaged = experiments.mean_over_seeds(experiments.table([record, record]))
+    assert len(averaged) == 1
+    assert averaged["value"].iloc[0] == row["value"]

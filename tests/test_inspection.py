@@ -1,0 +1,117 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from PIL import Image
+
+from anomaly_transfer import inspection, models
+from anomaly_transfer.errors import DataError
+
+LITE0 = "efficientnet_lite0"
+
+
+@pytest.fixture
+def folder(mvtec_folder, tmp_path):
+    return shutil.copytree(mvtec_folder, tmp_path / "own images & more")
+
+
+def test_a_folder_becomes_a_report(folder, tmp_path, store):
+    out = tmp_path / "report"
+    report = inspection.evaluate_folder(folder, out, "patch-memory", LITE0, 64, store=store)
+    assert report == json.loads((out / "report.json").read_text())
+    assert report["counts"] == {"normal": 6, "hole": 6}
+    assert report["metrics"]["hole"]["auroc"]["value"] > 0.9
+    assert report["localisation"]["pixel_auroc"]["value"] > 0.85
+    scores = pd.read_csv(out / "scores.csv")
+    assert scores["score"].is_unique
+    assert scores.loc[scores["anomaly_class"] == "hole", "anomalous"].mean() > 0.8
+    page = BeautifulSoup((out / "report.html").read_text(), "html.parser")
+    pictures = [tag["src"] for tag in page.find_all("img") if not tag["src"].startswith("data:")]
+    assert len(pictures) == 12
+    assert all((out / src).is_file() for src in pictures)
+    assert all(tag.get("alt") for tag in page.find_all("img"))
+    with Image.open(out / pictures[0]) as picture:
+        assert picture.size == (2 * 64 + 4, 64)
+
+
+def test_without_labels_it_scores_anyway(folder, tmp_path, store):
+    shutil.rmtree(folder / "ground_truth")
+    for number, path in enumerate(sorted((folder / "test").glob("*/*.png"))):
+        path.rename(folder / "test" / f"{number}.png")
+    report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+    assert report["metrics"] == report["localisation"] == {}
+    assert report["counts"] == {"unlabelled": 12}
+    assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 12
+
+
+def test_skipped_files_are_reported(folder, tmp_path, store):
+    (folder / "test" / "hole" / "bad <b>.png").write_text("x")
+    report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+    assert len(report["skipped"]) == 1
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "1 file(s) skipped" in html
+    assert "bad &lt;b&gt;.png" in html
+
+
+def test_an_output_folder_with_other_things_is_left_alone(folder, tmp_path, store):
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / "thesis.txt").write_text("x")
+    with pytest.raises(DataError, match="choose another --out"):
+        inspection.evaluate_folder(folder, out, "gaussian", LITE0, 64, store=store)
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_an_earlier_report_is_replaced(folder, tmp_path, store):
+    for seed in (0, 1):
+        report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, seed, store)
+    assert report["model"]["seed"] == 1
+
+
+def test_nothing_to_score_is_a_clear_error(folder, tmp_path, store):
+    shutil.rmtree(folder / "test")
+    with pytest.raises(DataError, match="nothing to score"):
+        inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+
+
+def test_copies_of_one_training_image_are_a_clear_error(folder, tmp_path, store):
+    good = sorted((folder / "train" / "good").iterdir())
+    for path in good[1:]:
+        shutil.copy(good[0], path)
+    with pytest.raises(DataError, match="do not vary"):
+        inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+
+
+def test_fit_then_score_new_images(folder, tmp_path, store):
+    model, skipped = inspection.fit_folder(folder, "patch-memory", LITE0, 64, store=store)
+    model.save(tmp_path / "model")
+    assert not skipped
+    table, _ = inspection.score_images(models.load(tmp_path / "model"), folder / "test" / "hole", store)
+    assert table["anomalous"].mean() > 0.8
+    one, _ = inspection.score_images(model, folder / "test" / "hole" / "000.png", store)
+    assert one["score"].iloc[0] == pytest.approx(table["score"].iloc[0], rel=1e-4)
+
+
+def test_fit_takes_a_plain_folder_and_refuses_an_empty_one(folder, tmp_path, store):
+    model, _ = inspection.fit_folder(folder / "train" / "good", "gaussian", LITE0, 64, store=store)
+    assert model.description.n_training_images == 14
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="0 readable"):
+        inspection.fit_folder(tmp_path / "empty", "gaussian", LITE0, 64, store=store)
+    with pytest.raises(DataError, match="no folder"):
+        inspection.fit_folder(tmp_path / "none", "gaussian", LITE0, 64, store=store)
+    with pytest.raises(DataError, match="no image that can be read"):
+        inspection.score_images(model, tmp_path / "empty", store)
+
+
+def test_pixel_scores_stay_where_the_patch_is():
+    patches = np.zeros((8, 8))
+    patches[2, 5] = 1.0
+    pixels = inspection.pixel_scores(patches, 64)
+    row, column = np.unravel_index(pixels.argmax(), pixels.shape)
+    assert pixels.shape == (64, 64)
+    assert abs(row - 19.5) <= 1
+    assert abs(column - 43.5) <= 1

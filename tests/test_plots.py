@@ -1,0 +1,66 @@
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from anomaly_transfer import plots
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    matplotlib.pyplot.close("all")
+
+
+def test_intervals_draw_each_value_where_it_is():
+    frame = pd.DataFrame(
+        {
+            "method": ["a", "b", "a", "b"],
+            "split": ["x", "x", "y", "y"],
+            "value": [0.6, 0.7, 0.8, 0.9],
+            "low": [0.5, 0.6, 0.7, 0.8],
+            "high": [0.7, 0.8, 0.9, 1.0],
+        }
+    )
+    figure = plots.intervals(frame, row="method", hue="split")
+    axis = figure.axes[0]
+    drawn = sorted(x for line in axis.lines[:-1] for x in line.get_xdata())
+    assert np.allclose(drawn, [0.6, 0.7, 0.8, 0.9])
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
+    assert axis.yaxis_inverted()
+
+
+def test_overlay_uses_the_common_scale():
+    image = Image.new("L", (20, 10), 128)
+    cold, hot = (np.asarray(plots.overlay(image, np.full((8, 8), v), 0.0, 1.0)) for v in (0.0, 1.0))
+    assert cold.shape == (8, 20, 3)
+    assert np.array_equal(cold[:, :8], hot[:, :8])
+    assert hot[:, 12:].mean() > cold[:, 12:].mean() + 50
+
+
+def test_a_heat_map_of_constant_scores_is_drawn():
+    assert plots.heat(np.ones((4, 4))).size == (4, 4)
+
+
+def test_sheets_take_rows_of_different_lengths():
+    image = Image.new("L", (8, 8))
+    figure = plots.image_sheet({"one": [image], "three": [image] * 3}, mark=["three"])
+    assert sum(bool(axis.images) for axis in figure.axes) == 4
+
+
+def test_histograms_name_each_class_with_its_count():
+    table = pd.DataFrame({"score": np.arange(6.0), "anomaly_class": ["hole"] * 2 + ["normal"] * 4})
+    labels = [text.get_text() for text in plots.score_histogram(table, 3.0).axes[0].get_legend().get_texts()]
+    assert labels == ["threshold", "normal (4)", "hole (2)"] or labels == ["normal (4)", "hole (2)", "threshold"]
+
+
+def test_equal_figures_are_equal_files(tmp_path):
+    plots.use_style()
+    frame = pd.DataFrame({"level": ["a", "b"], "category": "m", "value": [0.5, 0.6], "low": 0.4, "high": 0.7})
+    for name in ("one", "two"):
+        plots.level_profile(frame, "level", "category").savefig(tmp_path / name, format="png")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

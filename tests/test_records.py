@@ -1,0 +1,50 @@
+import json
+
+import pytest
+
+from anomaly_transfer import experiments, records
+from anomaly_transfer.errors import StoreError
+from anomaly_transfer.records import Experiment
+
+
+@pytest.fixture
+def record(store):
+    experiment = Experiment(
+        method="neighbours@head", benchmark="elpv", category="mono", split="grouped", seed=0, profile="smoke"
+    )
+    return experiments.run(experiment, store)
+
+
+def test_a_record_survives_writing_and_reading(record, store):
+    assert records.read(store.path("records", record.key)) == record
+
+
+def test_provenance_is_complete(record):
+    p = record.provenance
+    assert len(p.code) == len(p.data) == len(p.weights) == len(record.key) == 64
+    assert {"torch", "numpy", "python"} <= set(p.versions)
+    assert "cores" in p.hardware
+    assert set(p.seconds) == {"features", "fit", "score", "evaluate"}
+    assert p.peak_memory_mb > 50
+    assert p.date.startswith("20")
+
+
+def test_a_damaged_record_is_a_clear_error(record, store):
+    path = store.path("records", record.key) / records.RECORD
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(StoreError, match="remove the folder"):
+        records.read(path.parent)
+
+
+def test_fields_that_nobody_knows_are_refused(record, tmp_path):
+    content = json.loads(record.model_dump_json()) | {"auc": 1.0}
+    (tmp_path / records.RECORD).write_text(json.dumps(content))
+    with pytest.raises(StoreError, match="auc"):
+        records.read(tmp_path)
+
+
+def test_a_folder_of_records_is_read_in_order(record, tmp_path):
+    other = record.model_copy(update={"experiment": record.experiment.model_copy(update={"category": "a"})})
+    assert experiments.export([record, other], tmp_path / "out") == 2
+    found = records.load_folder(tmp_path / "out")
+    assert [r.experiment.category for r in found] == ["a", "mono"]

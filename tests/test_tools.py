@@ -1,0 +1,146 @@
+"""The tools that make the book: pairs of notebooks, execution of chapters, the repository's address."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_notebook_is_derived_from_its_source_byte_for_byte(source):
+    assert source.with_suffix(".ipynb").read_text(encoding="utf-8") == tool("pairs").derive(source)
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_notebook_is_well_made(source):
+    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert notebook.cells[0].source.startswith("# "), "a notebook begins with its title"
+    assert "find_spec" in code[0].source, "the first code cell is the Colab cell"
+    assert "parameters" in code[1].metadata["tags"]
+    for cell in code:
+        assert len(cell.source.splitlines()) <= 30, f"longer than a screen: {cell.source[:60]}"
+        figure = cell.metadata.get("mystnb", {})
+        if "figure = " in cell.source:
+            assert figure["image"]["alt"]
+            assert figure["figure"]["caption"]
+            assert re.fullmatch(r"fig-[a-z-]+", figure["figure"]["name"])
+    headings = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    if not source.stem.startswith("00"):
+        for part in ("**Question.**", "## What we learnt", "## Exercises", "What would surprise you"):
+            assert part in headings, part
+
+
+def test_an_edit_of_the_source_is_noticed(tmp_path, monkeypatch):
+    pairs = tool("pairs")
+    monkeypatch.setattr(pairs, "NOTEBOOKS", tmp_path)
+    (tmp_path / "a.py").write_text("# %%\nx = 1\n")
+    assert pairs.main(check=True) == 1
+    assert pairs.main(check=False) == 0
+    assert pairs.main(check=True) == 0
+    (tmp_path / "a.py").write_text("# %%\nx = 2\n")
+    assert pairs.main(check=True) == 1
+    (tmp_path / "a.py").unlink()
+    assert pairs.main(check=True) == 1, "a notebook without a source"
+
+
+def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path, monkeypatch):
+    execute = tool("execute")
+    monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)
+    nbformat.write(
+        nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}),
+        tmp_path / "a.ipynb",
+    )
+    with pytest.raises(SystemExit, match="no parameter `profile`"):
+        execute.execute("a", "smoke", tmp_path / "out.ipynb")
+
+
+def tracked():
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not names:
+        pytest.skip("not a git checkout")
+    return names
+
+
+def test_the_address_is_changed_everywhere_by_one_command(tmp_path):
+    repository = tool("repository")
+    for name in tracked():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    subprocess.run("git init -q . && git add -A", shell=True, cwd=tmp_path, check=True)
+    old = repository.slug(repository.address())
+    changed = repository.change("https://github.com/Somebody/another-book", tmp_path)
+    assert {"pyproject.toml", "_config.yml", "README.md", "CITATION.cff", "notebooks/01_data.py"} <= set(changed)
+    for name in tracked():
+        text = (tmp_path / name).read_bytes().decode("utf-8", errors="ignore")
+        assert old not in text, name
+    config = yaml.safe_load((tmp_path / "_config.yml").read_text())
+    assert config["repository"]["url"] == "https://github.com/Somebody/another-book"
+    assert "https://somebody.github.io/another-book" in (tmp_path / "README.md").read_text()
+
+
+def test_every_derived_address_agrees_with_the_one_place():
+    repository = tool("repository")
+    url = repository.address()
+    assert yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"] == url
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["repository-code"] == url
+    for source in NOTEBOOKS:
+        assert f"git+{url}" in source.read_text(), source.name
+    for name in tracked():
+        text = (ROOT / name).read_bytes().decode("utf-8", errors="ignore")
+        for found in re.findall(r"github\.com/([\w.-]+/what-normal-knows)", text):
+            assert found == repository.slug(url), name
+
+
+def test_a_malformed_address_is_refused():
+    with pytest.raises(SystemExit, match="not of the form"):
+        tool("repository").slug("git@somewhere:book")
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == project["version"]
+
+
+def test_pins_stand_in_the_constraints_only():
+    """Lower bounds in the metadata (Colab brings its own torch); every dependency pinned for a reproduced run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    lines = [line for line in lines if not line.startswith("anomaly-transfer")]
+    pins = {
+        re.sub(r"[-_.]+", "-", line.split("==")[0]).lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    for line in lines:
+        assert "==" not in line
+        assert ">=" in line
+        assert re.sub(r"[-_.]+", "-", re.split(r"[<>=\[]", line)[0]).lower() in pins, line
+
+
+def test_no_result_is_committed_in_a_notebook_or_a_cache():
+    assert not [name for name in tracked() if name.startswith(("_executed", "_site", "_store", ".venv"))]
+    for name in tracked():
+        if name.endswith(".ipynb"):
+            cells = json.loads((ROOT / name).read_text())["cells"]
+            assert not any(cell.get("outputs") for cell in cells)
