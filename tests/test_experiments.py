@@ -91,9 +91,18 @@ def test_every_image_is_scored_once_and_metrics_are_those_of_the_scores(store):
 
 def test_within_group_equals_the_headline_where_a_fold_is_a_group(store):
     record = experiments.run(experiment(), store)
-    assert experiments.within_group(record, store)["auroc"].value == pytest.approx(
-        record.metrics["target"]["auroc"].value
-    )
+    plain, within = (experiments.table([record], within_group=flag, store=store) for flag in (False, True))
+    assert within["value"].iloc[0] == pytest.approx(plain["value"].iloc[0])
+
+
+def test_within_group_ignores_what_tells_groups_apart(store):
+    record = experiments.run(experiment(split="random", method="gaussian@stage2"), store)
+    scores = experiments.scores(record, store)
+    shifted = scores.assign(score=scores["score"] + 1000.0 * (scores["group"] == "cells 1-60"))
+    path = store.path("records", record.key) / SCORES
+    before = experiments.table([record], within_group=True, store=store)["value"].iloc[0]
+    shifted.to_csv(path, index=False)
+    assert experiments.table([record], within_group=True, store=store)["value"].iloc[0] == pytest.approx(before)
 
 
 def test_comparing_a_record_with_itself_gives_zero(store):

@@ -91,7 +91,13 @@ def scores(record: Record, store: Store | None = None) -> pd.DataFrame:
     return records.read_scores((store or Store()).path("records", record.key))
 
 
-def table(found: Iterable[Record], metric: str = "auroc", group: str = "target") -> pd.DataFrame:
+def table(
+    found: Iterable[Record],
+    metric: str = "auroc",
+    group: str = "target",
+    within_group: bool = False,
+    store: Store | None = None,
+) -> pd.DataFrame:
     """One row a record: its coordinates, and ``value``, ``low`` and ``high`` of one metric.
 
     Parameters
@@ -101,17 +107,18 @@ def table(found: Iterable[Record], metric: str = "auroc", group: str = "target")
         ``auroc``, ``average_precision``, ``fpr_at_95_tpr`` or ``spearman``.
     group : str
         ``target``, ``all``, an anomaly class, or ``grade``.
+    within_group : bool
+        Compare images only within their own group (and fold), from the stored scores; headline classes only. Where a
+        group's share of anomalies varies, the plain metric also rewards telling groups apart; this does not.
     """
-    return pd.DataFrame(
-        [record.experiment.model_dump() | record.metrics[group][metric].model_dump() for record in found]
-    )
+
+    def value(record: Record) -> Interval:
+        return (_within_group(record, store) if within_group else record.metrics[group])[metric]
+
+    return pd.DataFrame([record.experiment.model_dump() | value(record).model_dump() for record in found])
 
 
-def within_group(record: Record, store: Store | None = None) -> dict[str, Interval]:
-    """The headline metrics with images compared only within their own group (and fold).
-
-    Where a group's share of anomalies varies, the plain metric also rewards telling groups apart; this does not.
-    """
+def _within_group(record: Record, store: Store | None) -> dict[str, Interval]:
     found = _targets(record, store)
     strata = found["fold"].astype(str) + " " + found["group"]
     return evaluate(found["score"], found["anomaly_class"] != NORMAL, strata, int(record.settings["bootstrap"]))

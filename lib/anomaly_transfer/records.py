@@ -147,6 +147,12 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def recorded(profile: str) -> list[Record]:
+    """The runs recorded under ``results/`` for a profile: in the package's wheel, or in the repository."""
+    packaged = Path(__file__).parent / "results" / profile
+    return load_folder(packaged if packaged.is_dir() else Path(__file__).parents[2] / "results" / profile)
+
+
 def load_folder(folder: Path) -> list[Record]:
     """All records in a folder such as ``results/study`` (one JSON file or folder each), sorted by experiment."""
     found = [Record.model_validate(json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("**/*.json")]
