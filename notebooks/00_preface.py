@@ -1,11 +1,12 @@
 # %% [markdown]
 # # Preface: what normal knows
 #
-# Below are solar cells, photographed in the dark while a current makes them glow. Some are broken. You have probably
+# Below are ten solar cells, photographed in the dark while a current makes them glow. Five are certainly broken. Which?
+# (The answer is at the end of this page.) You have probably
 # never seen such pictures before, and still you may find the broken ones: you compare each cell with the others, and
 # with all the pictures of other things that you have seen in your life.
 #
-# A network can try the same. It has seen a million photographs of dogs, boats and coffee cups, then some hundreds of
+# A network can try the same. It has seen a million photographs of dogs, boats and coffee cups, then a few hundred
 # *normal* cells, and not one broken cell. This book asks how far that gets it, and why.
 
 # %% tags=["remove-cell"]
@@ -15,7 +16,7 @@ import importlib.util
 if importlib.util.find_spec("anomaly_transfer") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'anomaly-transfer[notebook] @ git+https://github.com/OWNER/what-normal-knows'",
+        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
     )
 
 # %% tags=["parameters", "hide-cell"]
@@ -70,10 +71,10 @@ figure = plots.image_sheet(
 # %% [markdown]
 # ## Three ways to use this book
 #
-# **Read it.** Each chapter asks one question; the figures carry the argument. Click *Show code cell source* to see how
-# a figure was made.
+# **Read it.** Each chapter asks one question; the figures carry the argument. On the site, *Show code cell source*
+# reveals how a figure was made.
 #
-# **Learn with it.** Each chapter is a notebook that runs on its own, on Colab (the rocket button above) or on a laptop
+# **Learn with it.** Each chapter is a notebook that runs on its own, on Colab (the rocket button of each page) or on a laptop
 # without a GPU. Change something and run it again; the exercises at the end say what.
 #
 # **Regenerate it.** In a copy of the repository, `make book` runs every chapter on real images and builds this site;
@@ -122,7 +123,7 @@ pd.DataFrame({"value": live})
 # %% [markdown]
 # ## The answer
 #
-# The cells of the figure above again, the defective ones framed by their row's name.
+# The same cells again, normal ones in the first row, defective ones in the second.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The same ten solar cells, the five normal ones in the first row and the five defective ones in the second"}, "figure": {"name": "fig-which-answer", "caption": "The same cells, sorted. Some defects are cracks or dead areas that anyone sees; others pass for texture. (Cells: ELPV, CC BY-NC-SA 4.0.)"}}
 broken = table["anomaly_class"].iloc[chosen].to_numpy() != NORMAL

@@ -74,11 +74,12 @@ def test_scores_are_compared_within_strata_only():
     assert evaluate(scores, positive, None, 50)["auroc"].value == 0.75
 
 
-def test_strata_count_by_their_pairs_and_one_sided_ones_not_at_all():
-    scores = np.array([0, 1, 1, 0, 5, 5.0])
-    positive = np.array([False, True, False, True, True, True])
-    strata = np.array([0, 0, 1, 1, 2, 2])
-    assert evaluate(scores, positive, strata, 50)["auroc"].value == pytest.approx(0.5)
+def test_each_anomalous_image_counts_once_and_one_sided_strata_not_at_all():
+    """Stratum 0: two anomalies, AUROC 1; stratum 1: one anomaly among many normal images, AUROC 0."""
+    scores = np.array([0, 1, 1, 0, 5, 5, 5, 9, 9.0])
+    positive = np.array([0, 1, 1, 1, 0, 0, 0, 1, 1], dtype=bool)
+    strata = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2])
+    assert evaluate(scores, positive, strata, 50)["auroc"].value == pytest.approx(2 / 3)
 
 
 def test_a_paired_difference_is_narrower_than_two_intervals():
@@ -146,7 +147,7 @@ def slow_pro(maps, masks):
 def test_localisation_equals_brute_force():
     rng = np.random.default_rng(0)
     masks = [np.zeros((24, 24), bool) for _ in range(4)]
-    masks[0][3:9, 3:9] = masks[1][10:20, 2:6] = masks[1][2:5, 15:20] = True
+    masks[0][3:9, 3:9] = masks[0][9:12, 9:12] = masks[1][10:20, 2:6] = masks[1][2:5, 15:20] = True
     maps = [rng.normal(size=(24, 24)) + 1.2 * mask for mask in masks]
     found = localisation(maps, masks, n_bootstrap=50)
     pixels, truth = np.concatenate([m.ravel() for m in maps]), np.concatenate([m.ravel() for m in masks])

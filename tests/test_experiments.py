@@ -80,37 +80,52 @@ def test_every_image_is_scored_once_and_metrics_are_those_of_the_scores(store):
     assert scores["id"].is_unique
     assert len(scores) == sum(record.counts.values())
     part = scores[scores["anomaly_class"].isin(["normal", "p = 1"])]
-    pairs = [
-        (a > n) + 0.5 * (a == n)
+    chances = [
+        np.mean(fold.loc[fold["anomaly_class"] == "normal", "score"] < score)
         for _, fold in part.groupby("fold")
-        for a in fold.loc[fold["anomaly_class"] == "p = 1", "score"]
-        for n in fold.loc[fold["anomaly_class"] == "normal", "score"]
+        for score in fold.loc[fold["anomaly_class"] == "p = 1", "score"]
     ]
-    assert record.metrics["target"]["auroc"].value == pytest.approx(np.mean(pairs))
+    assert record.metrics["target"]["auroc"].value == pytest.approx(np.mean(chances))
 
 
 def test_within_group_equals_the_headline_where_a_fold_is_a_group(store):
     record = experiments.run(experiment(), store)
-    plain, within = (experiments.table([record], within_group=flag, store=store) for flag in (False, True))
-    assert within["value"].iloc[0] == pytest.approx(plain["value"].iloc[0])
+    plain, within = (experiments.table([record], group=name)["value"].iloc[0] for name in ("target", "within group"))
+    assert within == pytest.approx(plain)
 
 
 def test_within_group_ignores_what_tells_groups_apart(store):
     record = experiments.run(experiment(split="random", method="gaussian@stage2"), store)
     scores = experiments.scores(record, store)
     shifted = scores.assign(score=scores["score"] + 1000.0 * (scores["group"] == "cells 1-60"))
-    path = store.path("records", record.key) / SCORES
-    before = experiments.table([record], within_group=True, store=store)["value"].iloc[0]
-    shifted.to_csv(path, index=False)
-    assert experiments.table([record], within_group=True, store=store)["value"].iloc[0] == pytest.approx(before)
+    before, after = (experiments._within_group(table, ("p = 1",), 50)["auroc"].value for table in (scores, shifted))
+    assert before == after == pytest.approx(record.metrics["within group"]["auroc"].value)
+
+
+def test_groups_make_up_the_headline(store):
+    record = experiments.run(experiment(), store)
+    groups = experiments.by_group(record, store)
+    assert len(groups) == 5
+    assert groups[["normal", "anomalous"]].to_numpy().sum() == record.counts["normal"] + record.counts["p = 1"]
+    mean = np.average(groups["value"], weights=groups["anomalous"])
+    assert mean == pytest.approx(record.metrics["target"]["auroc"].value)
 
 
 def test_comparing_a_record_with_itself_gives_zero(store):
     record = experiments.run(experiment(), store)
-    assert experiments.compare(record, record, store)["auroc"].value == 0
+    assert experiments.compare(record, record, store=store)["auroc"].value == 0
     other = experiments.run(experiment(category="poly"), store)
     with pytest.raises(ValueError, match="same images"):
-        experiments.compare(record, other, store)
+        experiments.compare(record, other, store=store)
+
+
+def test_across_splits_records_are_compared_within_groups(store):
+    grouped, random = (experiments.run(experiment(split=split), store) for split in ("grouped", "random"))
+    with pytest.raises(ValueError, match='within="group"'):
+        experiments.compare(random, grouped, store=store)
+    difference = experiments.compare(random, grouped, within="group", store=store)["auroc"].value
+    values = [record.metrics["within group"]["auroc"].value for record in (random, grouped)]
+    assert difference == pytest.approx(values[0] - values[1])
 
 
 def test_the_matrix_defaults_to_all_categories_and_the_recommended_split():

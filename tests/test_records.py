@@ -48,3 +48,23 @@ def test_a_folder_of_records_is_read_in_order(record, tmp_path):
     assert experiments.export([record, other], tmp_path / "out") == 2
     found = records.load_folder(tmp_path / "out")
     assert [r.experiment.category for r in found] == ["a", "mono"]
+
+
+def test_recorded_runs_are_complete_and_name_their_origin():
+    """Every method of the book on both materials and splits, at one size, with provenance."""
+    found = records.recorded("study")
+    asked = {(r.experiment.method, r.experiment.category, r.experiment.split) for r in found}
+    methods = {method for method, _, _ in asked}
+    assert {"gaussian", "neighbours", "neighbours@head", "patch-gaussian", "patch-shared", "patch-memory"} <= methods
+    for method in methods:
+        for category in ("mono", "poly"):
+            assert {(method, category, split) for split in ("grouped", "random")} <= asked
+    for record in found:
+        assert record.experiment.profile == "study"
+        assert len(record.provenance.code) == 64
+        assert record.metrics["target"]["auroc"].low <= record.metrics["target"]["auroc"].value
+
+
+def test_a_profile_that_was_never_recorded_says_so():
+    with pytest.raises(StoreError, match="make study"):
+        records.recorded("full")

@@ -73,7 +73,7 @@ def test_a_fold_without_normal_training_images_is_an_error():
         splits.grouped_folds(table)
 
 
-def test_group_rate_leaves_the_image_itself_out():
-    table = pd.DataFrame({"group": ["a", "a", "a", "b"]})
-    positive = np.array([True, False, True, True])
-    assert splits.group_rate(table, positive).tolist() == [0.5, 1.0, 0.5, 0.0]
+def test_group_rate_is_the_share_of_anomalies_in_the_group():
+    table = pd.DataFrame({"group": ["a", "b", "a", "a", "b"]}, index=[9, 8, 7, 6, 5])
+    positive = np.array([True, False, True, False, False])
+    assert splits.group_rate(table, positive) == pytest.approx([2 / 3, 0, 2 / 3, 2 / 3, 0])

@@ -31,18 +31,19 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
     path = executed_path(app, docname)
     app.env.note_dependency(str(path))
     if path.is_file():
-        source[0] = hide_injected(path.read_text(encoding="utf-8"))
+        source[0] = without_dropped(path.read_text(encoding="utf-8"))
     else:
         logger.warning("%s has not been executed: %s is missing (make book)", docname, path, location=docname)
 
 
-def hide_injected(text: str) -> str:
-    """Remove the cell in which papermill sets the parameters: the page shows the profile in other ways."""
+#: Papermill's cell of parameters (the page names the profile in other ways), and the captions as cells.
+DROPPED = {"injected-parameters", "caption"}
+
+
+def without_dropped(text: str) -> str:
+    """Leave out the cells that are for readers of the bare notebook."""
     notebook = json.loads(text)
-    for cell in notebook["cells"]:
-        tags = cell["metadata"].get("tags", [])
-        if "injected-parameters" in tags:
-            cell["metadata"]["tags"] = [*tags, "remove-cell"]
+    notebook["cells"] = [cell for cell in notebook["cells"] if not DROPPED & set(cell["metadata"].get("tags", []))]
     return json.dumps(notebook)
 
 
@@ -57,6 +58,7 @@ class Executions(SphinxDirective):
     """A table of the chapters: seconds, peak memory and date of the execution shown, and the versions used."""
 
     def run(self) -> list[nodes.Node]:
+        """Write the table as Markdown and parse it."""
         chapters = sorted(name for name in self.env.found_docs if name.startswith("notebooks/"))
         lines = ["| Chapter | Seconds | Peak memory (MB) | Executed (UTC) |", "|---|--:|--:|---|"]
         versions: dict[str, str] = {}
@@ -92,6 +94,7 @@ def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doc
 
 
 def setup(app: Sphinx) -> dict:
+    """Register everything with Sphinx."""
     app.connect("source-read", show_executed)
     app.connect("source-read", note_glued)
     app.connect("html-page-context", drop_thebe, priority=900)

@@ -35,8 +35,21 @@ def derive(source: Path) -> str:
         if cell.cell_type == "code":
             entry |= {"execution_count": None, "outputs": []}
         cells.append(entry)
+        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
+        if caption:
+            cells.append(caption_cell(caption, identity))
     document = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def caption_cell(caption: str, identity: str) -> dict:
+    """The caption as a cell, for readers of the bare notebook; the site, which shows captions itself, drops it."""
+    return {
+        "cell_type": "markdown",
+        "id": f"{identity}-c",
+        "metadata": {"tags": ["caption"]},
+        "source": [f"*Figure: {caption}*"],
+    }
 
 
 def main(check: bool) -> int:

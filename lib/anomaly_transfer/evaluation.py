@@ -43,8 +43,8 @@ def evaluate(
     """AUROC, average precision and FPR at 95 % TPR with stratified bootstrap intervals.
 
     Scores of different models (folds) cannot be compared, so each metric is computed within each stratum and
-    averaged with weights (positives x negatives). For AUROC this is the chance that an anomalous image drawn from
-    some stratum scores higher than a normal one of the same stratum.
+    averaged, each anomalous image counting once. The AUROC is thus the chance that an anomalous image drawn at random
+    scores higher than a normal one drawn from the same stratum.
 
     Parameters
     ----------
@@ -55,7 +55,8 @@ def evaluate(
     strata : array, shape (n,), optional
         Which images may be compared, e.g. the fold; strata with one label only do not count.
     n_bootstrap : int
-        Resamples; images are drawn with replacement within each stratum and label.
+        Resamples; images are drawn with replacement within each stratum and label. The models stay as they are, and
+        images count as independent: where images of one object resemble each other, intervals are too narrow.
     seed : int
 
     Returns
@@ -238,8 +239,8 @@ def _bootstrap(
         counts = np.ones((n_bootstrap + 1, len(labels)))
         for label, number in ((True, n_positive), (False, n_negative)):
             counts[1:, labels == label] = rng.multinomial(number, np.full(number, 1 / number), n_bootstrap)
-        total += n_positive * n_negative * _weighted_metrics(scores[inside], labels, counts)
-        weight += n_positive * n_negative
+        total += n_positive * _weighted_metrics(scores[inside], labels, counts)
+        weight += n_positive
     if not weight:
         raise EvaluationError(
             f"{int(positive.sum())} anomalous and {int((~positive).sum())} normal images: "

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from anomaly_transfer import backbones, benchmarks, detectors, profiles, records
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category
-from anomaly_transfer.errors import StoreError
+from anomaly_transfer.errors import EvaluationError, StoreError
 from anomaly_transfer.evaluation import Interval, evaluate, evaluate_table, paired_difference
 from anomaly_transfer.features import Features, default_device, default_engine, map_levels
 from anomaly_transfer.fingerprint import code_hash, digest
@@ -91,13 +91,7 @@ def scores(record: Record, store: Store | None = None) -> pd.DataFrame:
     return records.read_scores((store or Store()).path("records", record.key))
 
 
-def table(
-    found: Iterable[Record],
-    metric: str = "auroc",
-    group: str = "target",
-    within_group: bool = False,
-    store: Store | None = None,
-) -> pd.DataFrame:
+def table(found: Iterable[Record], metric: str = "auroc", group: str = "target") -> pd.DataFrame:
     """One row a record: its coordinates, and ``value``, ``low`` and ``high`` of one metric.
 
     Parameters
@@ -106,48 +100,81 @@ def table(
     metric : str
         ``auroc``, ``average_precision``, ``fpr_at_95_tpr`` or ``spearman``.
     group : str
-        ``target``, ``all``, an anomaly class, or ``grade``.
-    within_group : bool
-        Compare images only within their own group (and fold), from the stored scores; headline classes only. Where a
-        group's share of anomalies varies, the plain metric also rewards telling groups apart; this does not.
+        ``target``, ``within group``, ``all``, an anomaly class, or ``grade`` (see :class:`Record`).
     """
-
-    def value(record: Record) -> Interval:
-        return (_within_group(record, store) if within_group else record.metrics[group])[metric]
-
-    return pd.DataFrame([record.experiment.model_dump() | value(record).model_dump() for record in found])
+    return pd.DataFrame(
+        [record.experiment.model_dump() | record.metrics[group][metric].model_dump() for record in found]
+    )
 
 
-def _within_group(record: Record, store: Store | None) -> dict[str, Interval]:
-    found = _targets(record, store)
-    strata = found["fold"].astype(str) + " " + found["group"]
-    return evaluate(found["score"], found["anomaly_class"] != NORMAL, strata, int(record.settings["bootstrap"]))
+def by_group(record: Record, store: Store | None = None) -> pd.DataFrame:
+    """What the headline number is made of: counts and AUROC of each group, indexed by group.
+
+    Groups without both normal and anomalous images have no AUROC (NaN).
+    """
+    rows = []
+    for name, part in _targets(record, store).groupby("group"):
+        positive = (part["anomaly_class"] != NORMAL).to_numpy()
+        row = {"group": name, "normal": int((~positive).sum()), "anomalous": int(positive.sum())}
+        if 0 < positive.sum() < len(positive):
+            found = evaluate(part["score"].to_numpy(), positive, None, int(record.settings["bootstrap"]))
+            row |= found["auroc"].model_dump()
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("group")
 
 
-def compare(first: Record, second: Record, store: Store | None = None) -> dict[str, Interval]:
+def compare(first: Record, second: Record, within: str = "fold", store: Store | None = None) -> dict[str, Interval]:
     """Headline metrics of ``first`` minus those of ``second``, paired on the images that both scored.
 
-    Images are compared only where both records' models scored them together (same fold in each).
+    Parameters
+    ----------
+    first, second : Record
+    within : {"fold", "group"}
+        Compare images of the same fold (for two detectors on one split) or of the same group (across splits).
 
     Raises
     ------
     ValueError
-        If the records are of different images.
+        If the records are of different images, or of different folds with ``within="fold"``.
     """
     a, b = (_targets(record, store).set_index("id") for record in (first, second))
     if set(a.index) != set(b.index):
         raise ValueError("Two records can be compared only if they scored the same images.")
     b = b.loc[a.index]
-    strata = a["fold"].astype(str) + " " + b["fold"].astype(str)
-    positive = a["anomaly_class"] != NORMAL
-    return paired_difference(a["score"], b["score"], positive, strata, int(first.settings["bootstrap"]))
+    if not a[within].equals(b[within]):
+        raise ValueError('The records have different folds: compare them within="group".')
+    return paired_difference(
+        a["score"].to_numpy(),
+        b["score"].to_numpy(),
+        (a["anomaly_class"] != NORMAL).to_numpy(),
+        a[within].to_numpy(),
+        int(first.settings["bootstrap"]),
+    )
 
 
 def _targets(record: Record, store: Store | None) -> pd.DataFrame:
     """Scores of the normal images and of the headline anomaly classes."""
-    found = scores(record, store)
-    wanted = benchmarks.get(record.experiment.benchmark).target_classes or set(found["anomaly_class"])
-    return found[found["anomaly_class"].isin({NORMAL, *wanted})]
+    return _headline(scores(record, store), benchmarks.get(record.experiment.benchmark).target_classes)
+
+
+def _headline(table: pd.DataFrame, target_classes: Sequence[str]) -> pd.DataFrame:
+    """Rows of normal images and of the headline anomaly classes (all, if none are named)."""
+    wanted = set(target_classes) or set(table["anomaly_class"])
+    return table[table["anomaly_class"].isin({NORMAL, *wanted})]
+
+
+def _within_group(table: pd.DataFrame, target_classes: Sequence[str], n_bootstrap: int) -> dict[str, Interval] | None:
+    """Headline metrics with images compared only with those of their own group; None if no group has both labels.
+
+    Where a group's share of anomalies varies, the plain metric also rewards telling groups apart; this does not. With
+    random folds a group's images were scored by several models, fitted on exchangeable parts of the data.
+    """
+    part = _headline(table, target_classes)
+    positive = (part["anomaly_class"] != NORMAL).to_numpy()
+    try:
+        return evaluate(part["score"].to_numpy(), positive, part["group"].to_numpy(), n_bootstrap)
+    except EvaluationError:
+        return None
 
 
 class _Plan:
@@ -185,7 +212,11 @@ class _Plan:
             parts.append(part.assign(fold=number, score=self.detector.anomaly_score(features.take(fold.test))))
             clock.lap("score")
         result = pd.concat(parts, ignore_index=True)
-        metrics = evaluate_table(result, self.benchmark.target_classes, "fold", self.profile.bootstrap)
+        targets, bootstrap = self.benchmark.target_classes, self.profile.bootstrap
+        metrics = evaluate_table(result, targets, "fold", bootstrap)
+        within = _within_group(result, targets, bootstrap)
+        if within:
+            metrics["within group"] = within
         clock.lap("evaluate")
         record = Record(
             key=self.key,

@@ -67,7 +67,8 @@ class Record(BaseModel):
     settings : dict
         The profile's sizes at the time.
     metrics : dict
-        ``target`` (headline), ``all``, each anomaly class, and ``grade``; each to metric name and Interval.
+        ``target`` (headline), ``within group`` (the same, images compared within their group), ``all``, each anomaly
+        class, and ``grade``; each to metric name and Interval.
     counts : dict of str to int
         Images by anomaly class.
     provenance : Provenance
@@ -148,9 +149,18 @@ def _processor() -> str:
 
 
 def recorded(profile: str) -> list[Record]:
-    """The runs recorded under ``results/`` for a profile: in the package's wheel, or in the repository."""
+    """The runs recorded under ``results/`` for a profile: in the package's wheel, or in the repository.
+
+    Raises
+    ------
+    StoreError
+        If there are none.
+    """
     packaged = Path(__file__).parent / "results" / profile
-    return load_folder(packaged if packaged.is_dir() else Path(__file__).parents[2] / "results" / profile)
+    found = load_folder(packaged if packaged.is_dir() else Path(__file__).parents[2] / "results" / profile)
+    if not found:
+        raise StoreError(f"There are no recorded runs of the profile {profile!r}: `make study` records them.")
+    return found
 
 
 def load_folder(folder: Path) -> list[Record]:

@@ -87,7 +87,7 @@ def test_glued_numbers_stand_on_the_landing_page(site):
         for output in cell.get("outputs", [])
         if "scrapbook" in output.get("metadata", {})
     }
-    for key in ("random-mono", "grouped-mono", "blind-mono"):
+    for key in ("matched-mono", "grouped-mono", "blind-mono"):
         assert f"{float(glued[key]):.2f}" in text, key
 
 

@@ -134,14 +134,20 @@ def test_a_detector_that_reads_labels_fails():
 
     class Cheat(Detector):
         kind = "pooled"
+        reads: str
 
         def _fit(self, features):
-            return {}
+            return {"grade": annotations.open()["grade"].to_numpy()} if self.reads == "fit" else {}
 
         def _anomaly_score(self, features):
             return annotations.open()["grade"].to_numpy()
 
-    cheat = Cheat().fit(features_of_kind("pooled", 5))
+    cheat = Cheat()
+    cheat.reads = "fit"
+    with pytest.raises(LabelLeakError):
+        cheat.fit(features_of_kind("pooled", 5))
+    cheat.reads = "score"
+    cheat.fit(features_of_kind("pooled", 5))
     with pytest.raises(LabelLeakError):
         cheat.anomaly_score(features_of_kind("pooled", 5))
 
