@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 from tests.book.conftest import EXECUTED, ROOT, SITE
 
-LEFT_OUT = shutil.ignore_patterns(
-    ".venv", ".git", "_store", "laptop", "study", ".*_cache", "__pycache__", "log", "locks"
-)
+
+def left_out(folder, names):
+    """What the copy does not need: environment, caches, and what other profiles built."""
+    caches = shutil.ignore_patterns(".venv", ".git", "_store", ".*_cache", "__pycache__", "log", "locks")(folder, names)
+    if Path(folder).name in ("_site", "_executed"):
+        return caches | {name for name in names if not name.startswith("smoke")}
+    return caches
 
 
 @pytest.fixture
@@ -21,7 +25,7 @@ def copy(tmp_path):
     if not (SITE / "index.html").is_file() or not list(EXECUTED.glob("*.ipynb")):
         pytest.skip("nothing was built: make preview")
     # copy2 keeps times, as a moved checkout would; the copy's own package goes first on the path.
-    return Path(shutil.copytree(ROOT, tmp_path / "project", ignore=LEFT_OUT))
+    return Path(shutil.copytree(ROOT, tmp_path / "project", ignore=left_out))
 
 
 def snakemake(folder, *words):
