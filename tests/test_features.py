@@ -1,3 +1,4 @@
+import copy
 import time
 import tracemalloc
 
@@ -68,6 +69,13 @@ def test_strides_and_the_levels_of_patch_detectors(lite0):
     assert level_strides(lite0)["stem"] == 2
     assert level_strides(lite0)["head"] == 32
     assert map_levels(lite0) == ("stage3", "stage5")
+
+
+def test_strides_are_found_wherever_the_weights_are(lite0):
+    """Extraction on a GPU moves them there; the meta device stands in for it."""
+    elsewhere = copy.copy(lite0)
+    elsewhere.network = copy.deepcopy(lite0.network).to("meta")
+    assert level_strides(elsewhere) == level_strides(lite0)
 
 
 def test_rows_and_levels_can_be_chosen():

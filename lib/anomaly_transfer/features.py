@@ -89,8 +89,10 @@ class Features:
 def level_strides(backbone: Backbone) -> dict[str, int]:
     """Input pixels per step of each level's feature map, e.g. ``{"stem": 2, ..., "head": 32}``."""
     side = backbone.image_size
+    # Where the weights are: extraction may have moved them to a GPU.
+    device = next(backbone.network.parameters()).device
     with torch.inference_mode():
-        maps = backbone.level_maps(torch.zeros(1, side, side, 3))
+        maps = backbone.level_maps(torch.zeros(1, side, side, 3, device=device))
     return {level: round(side / m.shape[-1]) for level, m in zip(backbone.levels, maps, strict=True)}
 
 

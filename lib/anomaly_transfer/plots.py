@@ -110,7 +110,7 @@ def intervals(
     figure, axes = plt.subplots(
         1,
         len(panels),
-        figsize=(3.6 * len(panels) + 0.6, 0.36 * len(lines) + 1.5),
+        figsize=(2.5 * len(panels) + 1.4, 0.36 * len(lines) + 1.5),
         sharey=True,
         sharex=True,
         squeeze=False,
