@@ -354,9 +354,9 @@ axes = ["method", "category", "split"]
 change = (study.set_index(axes)["value"] - frame.set_index(axes)["value"])[
     :, :, "grouped"
 ]
-dates = sorted(r.provenance.date[:10] for r in recorded)
+dates = sorted({r.provenance.date[:10] for r in recorded})
 Markdown(
-    f"{len(recorded)} runs at {recorded[0].settings['image_size']} px, recorded {dates[0]} to {dates[-1]} on "
+    f"{len(recorded)} runs at {recorded[0].settings['image_size']} px, recorded {' to '.join({dates[0]: 0, dates[-1]: 0})} on "
     f"{recorded[0].provenance.hardware}. Against the {settings.image_size} px of the runs above, more pixels raised the "
     f"AUROC on new runs in {(change > 0).sum()} of {len(change)} cases and lowered it in {(change < 0).sum()} "
     f"(from {change.min():+.3f} for {methods[change.idxmin()[0]]} on {change.idxmin()[1]} "
