@@ -18,6 +18,21 @@ def test_a_kept_model_scores_as_before(method, some_images, store, tmp_path):
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "model.safetensors"]
 
 
+@pytest.mark.parametrize("method", ["gaussian", "patch-memory"])
+def test_the_model_is_fitted_on_all_images_after_the_threshold(method, some_images, store):
+    model, features = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
+    assert model.description.threshold is not None
+    fresh = detectors.make(method, seed=0).fit(features)
+    assert np.array_equal(model.detector.anomaly_score(features), fresh.anomaly_score(features))
+
+
+def test_the_threshold_is_not_that_of_images_fitted_on():
+    """Twenty images in sixteen dimensions: their own scores are too low."""
+    detector, features = detectors.make("gaussian"), features_of_kind("pooled", 20)
+    value = models.threshold(detector, features, 0.05)
+    assert value > 1.1 * np.quantile(detector.fit(features).anomaly_score(features), 0.95)
+
+
 def test_the_threshold_flags_as_many_new_normal_images_as_it_says():
     detector = detectors.make("gaussian")
     value = models.threshold(detector, features_of_kind("pooled", 400), 0.05)
