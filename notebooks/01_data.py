@@ -108,7 +108,7 @@ figure = plots.image_sheet(
 # You can tell the runs apart, and so can a network. That would not matter if every run had its share of defects. Does
 # it?
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Table of counts of monocrystalline cells by run and grade; some runs are mostly normal, others mostly defective"}, "figure": {"name": "fig-run-grades", "caption": "Monocrystalline cells by run and grade. In some runs nearly every cell is defective, in others nearly none."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Table of counts of monocrystalline cells by run and grade; some runs are mostly normal, others mostly defective"}, "figure": {"name": "fig-run-grades", "caption": "Monocrystalline cells by run and grade. In some runs nearly every cell is defective, in others nearly none. (Data: ELPV.)"}}
 counts = (
     mono.groupby(["group", "anomaly_class"])
     .size()

@@ -38,7 +38,6 @@ from anomaly_transfer import (
     profiles,
 )
 from anomaly_transfer.features import level_strides
-from anomaly_transfer.glue import glue
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.records import recorded as recorded_runs
 from anomaly_transfer.splits import grouped_folds
@@ -111,8 +110,6 @@ best = (
     .set_index("category")
 )
 total = curve[curve["level"] == "sum"].set_index("category")
-for material in elpv.categories:
-    glue(f"sum-{material}", total.loc[material, "value"])
 Markdown(
     "\n".join(
         f"- **{material}**: the best single level is *{best.loc[material, 'level']}* with {best.loc[material, 'text']}; "

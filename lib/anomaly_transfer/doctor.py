@@ -50,7 +50,7 @@ def checks() -> Iterator[Check]:
     yield Check(
         "extraction",
         engine,
-        "pip install openvino (about five times faster on a CPU)" if slow else None,
+        "pip install openvino (several times faster on a CPU)" if slow else None,
         needed=False,
     )
     for name in backbones.PACKAGED:
