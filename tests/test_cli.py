@@ -1,12 +1,13 @@
 """The command line as a user meets it: words in, output and exit code out."""
 
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from anomaly_transfer import cli
+from anomaly_transfer import benchmarks, cli
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ def test_help_does_not_wait_for_torch():
 def test_doctor_finds_this_environment_well(run):
     result = run("doctor")
     assert result.returncode == 0, result.stdout
-    assert "benchmark elpv: at hand" in result.stdout
+    assert "benchmark elpv: 2 of 2 categories at hand" in result.stdout
+    assert "-    benchmark mnist: not at hand" in result.stdout
     assert "FIX" not in result.stdout
 
 
@@ -46,14 +48,52 @@ def test_doctor_names_the_fix_and_fails(run, tmp_path, monkeypatch):
     assert "set ANOMALY_TRANSFER_STORE to a folder" in result.stdout
 
 
-def test_benchmarks_are_listed_with_licence(run):
+def test_benchmarks_are_listed_with_licence_and_how_to_get_them(run):
     result = run("benchmarks")
-    assert "elpv: ELPV solar cells" in result.stdout
-    assert "CC BY-NC-SA" in result.stdout
+    assert re.search(r"here +elpv +ELPV solar cells; 2,624 images, 91 MB; images CC BY-NC-SA", result.stdout)
+    assert re.search(r"- +mnist +MNIST", result.stdout)
+    assert "`anomaly-transfer fetch mnist` downloads it" in result.stdout
+    for name in benchmarks.names():
+        assert f" {name} " in result.stdout
+
+
+def test_benchmarks_do_not_wait_for_torch():
+    code = (
+        "import sys; from anomaly_transfer import benchmarks\n"
+        "for name in benchmarks.names(): benchmarks.get(name).available()\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fetch(run, monkeypatch, tmp_path):
+    assert "ELPV solar cells: 2 of 2 categories at hand" in run("fetch", "elpv").stdout
+    monkeypatch.setenv("ANOMALY_TRANSFER_OFFLINE", "1")
+    result = run("fetch", "mnist")
+    assert result.returncode == 1
+    assert "put it at" in result.stderr
+    assert "choose one of" in run("fetch", "imagenet").stderr
+
+
+def test_run_without_a_benchmark_takes_those_that_have_the_category(run):
+    result = run("run", "--method", "neighbours@head", "--category", "mono", "--profile", "smoke")
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["elpv/mono", "surfaces/mono"]
 
 
 def test_run_then_records_and_store(run, tmp_path):
-    words = ("--method", "neighbours@head", "--category", "mono", "--profile", "smoke", "--export", tmp_path / "out")
+    words = (
+        "--method",
+        "neighbours@head",
+        "--benchmark",
+        "elpv",
+        "--category",
+        "mono",
+        "--profile",
+        "smoke",
+        "--export",
+        tmp_path / "out",
+    )
     result = run("run", *words)
     assert result.returncode == 0, result.stderr
     assert "elpv/mono grouped seed 0 smoke neighbours@head  0." in result.stdout

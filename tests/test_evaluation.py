@@ -197,3 +197,47 @@ def test_a_table_is_judged_by_class_and_grade():
     assert found["target"] == found["p = 1"]
     assert found["p = 1"]["auroc"].value > found["all"]["auroc"].value > found["p = 1/3"]["auroc"].value
     assert found["grade"]["spearman"].value > 0.5
+
+
+def test_whole_clusters_are_resampled():
+    """Six copies of each image are no more evidence than one."""
+    rng = np.random.default_rng(0)
+    scores, positive = rng.normal(size=60), np.arange(60) % 2 == 0
+    once = evaluate(scores, positive, n_bootstrap=2000)["auroc"]
+    copies = (np.repeat(scores, 6), np.repeat(positive, 6))
+    naive = evaluate(*copies, n_bootstrap=2000)["auroc"]
+    honest = evaluate(*copies, n_bootstrap=2000, clusters=np.repeat(np.arange(60), 6))["auroc"]
+    assert honest.value == naive.value == pytest.approx(once.value)
+    width = {name: found.high - found.low for name, found in (("once", once), ("naive", naive), ("honest", honest))}
+    assert width["honest"] == pytest.approx(width["once"], rel=0.15)
+    assert width["naive"] < 0.6 * width["once"]
+    same = paired_difference(copies[0], copies[0], copies[1], clusters=np.repeat(np.arange(60), 6))["auroc"]
+    assert same == Interval(value=0, low=0, high=0)
+
+
+def test_clusters_widen_rank_correlations_and_pixel_metrics():
+    rng = np.random.default_rng(0)
+    grades = rng.integers(0, 4, 30) / 3
+    scores = grades + rng.normal(size=30)
+    many = np.repeat(scores, 6), np.repeat(grades, 6)
+    naive, honest = (rank_correlation(*many, clusters=c) for c in (None, np.repeat(np.arange(30), 6)))
+    assert honest.value == naive.value
+    assert honest.high - honest.low > 1.5 * (naive.high - naive.low)
+    masks = [rng.random((8, 8)) < 0.2 for _ in range(10)]
+    maps = [mask + rng.normal(size=(8, 8)) for mask in masks]
+    naive, honest = (
+        localisation(maps * 6, masks * 6, 500, clusters=c)["pixel_auroc"] for c in (None, np.tile(np.arange(10), 6))
+    )
+    assert honest.value == naive.value
+    assert honest.high - honest.low > 1.5 * (naive.high - naive.low)
+
+
+def test_maps_of_different_models_are_not_compared():
+    """Fold 1 scores everything a hundred higher: within each fold the maps are perfect."""
+    mask = np.zeros((8, 8), bool)
+    mask[2:4, 2:4] = True
+    masks = [mask, np.zeros_like(mask)] * 2
+    maps = [m + 100.0 * (number > 1) for number, m in enumerate(masks)]
+    strata = np.array([0, 0, 1, 1])
+    assert localisation(maps, masks, 50, strata=strata)["pixel_auroc"].value == pytest.approx(1.0)
+    assert localisation(maps, masks, 50)["pixel_auroc"].value < 0.9

@@ -1,7 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from anomaly_transfer import benchmarks, experiments, profiles
+from anomaly_transfer.errors import DataError
 from anomaly_transfer.records import SCORES, Experiment
 from anomaly_transfer.store import Store
 
@@ -121,11 +124,62 @@ def test_comparing_a_record_with_itself_gives_zero(store):
 
 def test_across_splits_records_are_compared_within_groups(store):
     grouped, random = (experiments.run(experiment(split=split), store) for split in ("grouped", "random"))
-    with pytest.raises(ValueError, match='within="group"'):
-        experiments.compare(random, grouped, store=store)
     difference = experiments.compare(random, grouped, within="group", store=store)["auroc"].value
     values = [record.metrics["within group"]["auroc"].value for record in (random, grouped)]
     assert difference == pytest.approx(values[0] - values[1])
+
+
+def test_across_splits_only_images_that_one_model_scored_are_compared(store):
+    """Shifting all scores of one model changes nothing, whichever split it belongs to."""
+    grouped, random = (experiments.run(experiment(split=split), store) for split in ("grouped", "random"))
+    tables = [experiments._targets(record, store) for record in (random, grouped)]
+    plain = experiments._paired(*tables, "fold", 50)["auroc"]
+    for number in (0, 1):
+        shifted = [table.copy() for table in tables]
+        shifted[number]["score"] += 1000.0 * (shifted[number]["fold"] == 2)
+        assert experiments._paired(*shifted, "fold", 50)["auroc"] == plain
+    assert experiments.compare(random, grouped, store=store)["auroc"].value == pytest.approx(plain.value)
+
+
+@pytest.mark.parametrize("split", ["random", "matched"])
+def test_a_leaking_split_records_by_how_much_it_flatters(store, split):
+    record = experiments.run(experiment(split=split), store)
+    grouped = experiments.run(experiment(), store)
+    assert "minus grouped" not in grouped.metrics
+    assert record.metrics["minus grouped"] == experiments.compare(record, grouped, store=store)
+
+
+def test_records_count_what_was_fitted_and_copies(store, monkeypatch, mvtec_folder, tmp_path):
+    record = experiments.run(experiment(), store)
+    assert len(record.fitted_on) == 5
+    assert sum(record.fitted_on) == 4 * record.counts["normal"]
+    assert record.duplicates == 0
+    own = shutil.copytree(mvtec_folder, tmp_path / "data" / "own" / "part")
+    shutil.copy(own / "train" / "good" / "003.png", own / "test" / "good" / "copy.png")
+    record = experiments.run(experiment(benchmark="own", category="part", split="official"), store)
+    assert record.duplicates == 1
+    assert record.counts == {"normal": 7, "hole": 6}
+    assert record.fitted_on == (14,)
+
+
+def test_with_masks_a_localiser_is_judged_by_pixels(store):
+    found = experiments.matrix(["patch-memory", "neighbours@head"], "surfaces", "smoke", ["brick"])
+    patch, pooled = (experiments.run(e, store) for e in found)
+    assert patch.metrics["pixel"]["pixel_auroc"].value > 0.6
+    assert 0 < patch.metrics["pixel"]["pro"].low < patch.metrics["pixel"]["pro"].high
+    assert "pixel" not in pooled.metrics
+
+
+def test_small_pictures_are_not_enlarged_beyond_sense(store):
+    profile = profiles.get("study")
+    assert experiments.input_size(profile, benchmarks.get("mnist5k").load("0", 20)) == 112
+    assert experiments.input_size(profile, benchmarks.get("elpv").load("mono", 20)) == 224
+
+
+def test_a_benchmark_that_is_not_at_hand_says_how_to_get_it(store):
+    (first, *_) = experiments.matrix(["gaussian"], "mnist", "smoke")
+    with pytest.raises(DataError, match="anomaly-transfer fetch mnist"):
+        experiments.run(first, store)
 
 
 def test_the_matrix_defaults_to_all_categories_and_the_recommended_split():

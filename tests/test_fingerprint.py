@@ -77,3 +77,15 @@ def test_tree_hash_sees_names_and_bytes_but_not_caches(tmp_path):
     second = fp.tree_hash(tmp_path)
     (tmp_path / "a.txt").rename(tmp_path / "b.txt")
     assert len({first, second, fp.tree_hash(tmp_path)}) == 3
+
+
+def test_a_data_set_that_arrives_or_goes_is_noticed(tmp_path):
+    empty = fp.listing_hash(tmp_path / "none")
+    assert fp.listing_hash(tmp_path) == empty
+    (tmp_path / "mnist.partial").mkdir()
+    (tmp_path / ".mnist.lock").touch()
+    assert fp.listing_hash(tmp_path) == empty, "half-made sets do not count"
+    (tmp_path / "mnist").mkdir()
+    one = fp.listing_hash(tmp_path)
+    (tmp_path / "mnist" / "raw").mkdir()
+    assert len({empty, one, fp.listing_hash(tmp_path)}) == 3

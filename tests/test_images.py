@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.images import ImageFiles, read_image
+from anomaly_transfer.images import ImageArray, ImageFiles, MaskArray, MaskFiles, duplicates, read_image, resize_mask
 
 
 def saved(tmp_path, array, name="x.png", mode=None, **kwargs):
@@ -84,3 +84,64 @@ def test_subsets(tmp_path):
     assert files[1:3].paths == paths[1:3]
     assert files[np.array([3, 0])].paths == (paths[3], paths[0])
     assert files[np.int64(2)].size == (64, 32)
+
+
+def test_images_in_memory_are_images_too():
+    grey = np.stack([GREY, GREY[:, ::-1], GREY])
+    images = ImageArray(grey)
+    assert images[0].mode == "RGB"
+    assert np.array_equal(np.asarray(images[np.int64(1)])[..., 2], GREY[:, ::-1])
+    assert len(images.take(np.array([2, 0]))) == 2
+    assert images.fingerprint != ImageArray(grey[[0, 0, 1]]).fingerprint
+    assert images.hashes[0] == images.hashes[2] != images.hashes[1]
+    assert (
+        ImageArray(np.zeros((1, 4, 8), np.uint8)).fingerprint != ImageArray(np.zeros((1, 8, 4), np.uint8)).fingerprint
+    )
+    with pytest.raises(DataError, match="uint8"):
+        ImageArray(grey.astype(float))
+
+
+def test_copies_across_train_and_test_are_found(tmp_path):
+    arrays = {"a.png": GREY, "b.png": GREY.T.copy(), "c.png": GREY[:, ::-1].copy(), "copy of a.png": GREY}
+    images = ImageFiles(tuple(saved(tmp_path, array, name) for name, array in arrays.items()))
+    assert duplicates(images, np.array([0, 1]), np.array([2, 3])).tolist() == [3]
+    assert duplicates(images, np.array([1]), np.array([2, 3])).tolist() == []
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    path = saved(tmp_path, GREY)
+
+    def forbidden(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", forbidden)
+    with pytest.raises(DataError, match="Permission denied"):
+        read_image(path)
+    with pytest.raises(DataError, match="Permission denied"):
+        _ = ImageFiles((path,)).fingerprint
+
+
+def test_a_huge_image_is_refused_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_image(saved(tmp_path, GREY))
+
+
+def test_masks_from_files_and_arrays(tmp_path):
+    mask = GREY > 127
+    files = MaskFiles((saved(tmp_path, GREY), None))
+    assert np.array_equal(files[0], mask)
+    assert files[1] is None
+    assert files.take([1]).paths == (None,)
+    assert files.fingerprint != files.take([1, 0]).fingerprint
+    arrays = MaskArray(np.stack([mask, ~mask]))
+    assert np.array_equal(arrays.take(np.array([1]))[0], ~mask)
+    assert arrays.fingerprint != arrays.take(np.array([1, 0])).fingerprint
+
+
+def test_masks_at_another_size_keep_their_share():
+    mask = np.zeros((40, 60), bool)
+    mask[10:20, 15:45] = True
+    small = resize_mask(mask, (20, 20))
+    assert small.shape == (20, 20)
+    assert small.mean() == pytest.approx(mask.mean(), abs=0.01)

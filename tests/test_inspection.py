@@ -115,3 +115,11 @@ def test_pixel_scores_stay_where_the_patch_is():
     assert pixels.shape == (64, 64)
     assert abs(row - 19.5) <= 1
     assert abs(column - 43.5) <= 1
+
+
+def test_copies_of_training_images_in_the_test_are_reported(folder, tmp_path, store):
+    shutil.copy(folder / "train" / "good" / "003.png", folder / "test" / "good" / "copy.png")
+    out = tmp_path / "report"
+    report = inspection.evaluate_folder(folder, out, "gaussian", LITE0, 64, store=store)
+    assert report["duplicates"] == ["test/good/copy.png"]
+    assert "1 test image(s) are copies of training images" in (out / "report.html").read_text()

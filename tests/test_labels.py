@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from anomaly_transfer.errors import LabelLeakError
+from anomaly_transfer.images import MaskArray
 from anomaly_transfer.labels import Annotations, sealed
 
 
@@ -43,3 +44,18 @@ def test_fingerprint_follows_the_content():
     first = Annotations(table()).fingerprint
     assert Annotations(table()).fingerprint == first
     assert Annotations(table(anomaly_class=["hole", "normal"])).fingerprint != first
+
+
+def test_masks_are_sealed_too():
+    masks = np.zeros((2, 4, 4), bool)
+    masks[1, 1] = True
+    annotations = Annotations(table(), MaskArray(masks))
+    assert annotations.has_masks
+    assert np.array_equal(annotations.mask(1), masks[1])
+    assert np.array_equal(annotations.take(np.array([1])).mask(0), masks[1])
+    with sealed(), pytest.raises(LabelLeakError):
+        annotations.mask(1)
+    assert Annotations(table()).mask(1) is None
+    assert annotations.fingerprint != Annotations(table(), MaskArray(~masks)).fingerprint
+    with pytest.raises(ValueError, match="1 masks for 2 images"):
+        Annotations(table(), MaskArray(masks[:1]))

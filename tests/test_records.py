@@ -1,8 +1,9 @@
+import itertools
 import json
 
 import pytest
 
-from anomaly_transfer import experiments, records
+from anomaly_transfer import benchmarks, experiments, records
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.records import Experiment
 
@@ -50,21 +51,41 @@ def test_a_folder_of_records_is_read_in_order(record, tmp_path):
     assert [r.experiment.category for r in found] == ["a", "mono"]
 
 
-def test_recorded_runs_are_complete_and_name_their_origin():
-    """Every method of the book on both materials and splits, at one size, with provenance."""
-    found = records.recorded("study")
+POOLED, PATCHES = {"gaussian", "neighbours", "neighbours@head"}, {"patch-gaussian", "patch-shared", "patch-memory"}
+#: What the book shows: by benchmark, the methods and splits that every category has.
+SHOWN = {
+    "elpv": (POOLED | PATCHES, {"grouped", "random"}),
+    "magnetic_tile": (POOLED | PATCHES, {"grouped", "random", "matched"}),
+    "crackforest": (POOLED, {"grouped", "random", "matched"}),
+    "mnist": (POOLED, {"official"}),
+    "fashion_mnist": (POOLED, {"official"}),
+    "cifar10": (POOLED, {"official"}),
+    "mvtec_features": ({"gaussian", "neighbours"}, {"random"}),
+}
+
+
+@pytest.mark.parametrize("benchmark", SHOWN)
+def test_recorded_runs_are_complete_and_name_their_origin(benchmark):
+    found = records.recorded("study", benchmark)
     asked = {(r.experiment.method, r.experiment.category, r.experiment.split) for r in found}
-    methods = {method for method, _, _ in asked}
-    assert {"gaussian", "neighbours", "neighbours@head", "patch-gaussian", "patch-shared", "patch-memory"} <= methods
-    for method in methods:
-        for category in ("mono", "poly"):
-            assert {(method, category, split) for split in ("grouped", "random")} <= asked
+    categories = {category for _, category, _ in asked}
+    if benchmark != "mvtec_features":
+        assert categories == set(benchmarks.get(benchmark).categories)
+    methods, splits = SHOWN[benchmark]
+    assert set(itertools.product(methods, categories, splits)) <= asked
     for record in found:
         assert record.experiment.profile == "study"
         assert len(record.provenance.code) == 64
         assert record.metrics["target"]["auroc"].low <= record.metrics["target"]["auroc"].value
+        if record.experiment.method in POOLED and record.experiment.split in ("random", "matched"):
+            assert ("minus grouped" in record.metrics) == (benchmark != "mvtec_features")
+        if record.experiment.method in PATCHES and benchmark in ("magnetic_tile", "crackforest"):
+            assert record.metrics["pixel"]["pixel_auroc"].value > 0.5
+        assert ("JPEG" in record.note) == (benchmark == "cifar10"), "the copy at hand was compressed"
 
 
-def test_a_profile_that_was_never_recorded_says_so():
+def test_a_profile_or_benchmark_that_was_never_recorded_says_so():
+    with pytest.raises(StoreError, match="on moon"):
+        records.recorded("study", "moon")
     with pytest.raises(StoreError, match="make study"):
         records.recorded("full")

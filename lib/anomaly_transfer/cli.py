@@ -49,12 +49,27 @@ def doctor() -> None:
 def list_benchmarks() -> None:
     """List the benchmarks, and how to get those that are not here."""
     from anomaly_transfer import benchmarks
+    from anomaly_transfer.places import data_folder
 
+    typer.echo(f"Data folder: {data_folder()} (ANOMALY_TRANSFER_DATA names another)")
     for name in benchmarks.names():
-        benchmark = benchmarks.get(name)
-        missing = benchmark.missing()
-        typer.echo(f"{name}: {benchmark.title}; categories {', '.join(benchmark.categories)}; {benchmark.licence}")
-        typer.echo(f"    {'here' if missing is None else 'not here: ' + missing}")
+        known = benchmarks.get(name)
+        here, everything = known.available(), known.categories
+        mark = "here   " if here and here == everything else f"{len(here)} of {len(everything)}" if here else "-      "
+        typer.echo(f"{mark:8} {name:16} {known.title}; {known.size}; {known.licence}")
+        if here != everything or not here:
+            typer.echo(f"{'':26}{known.obtained}")
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="A name that `anomaly-transfer benchmarks` lists.")]) -> None:
+    """Get a benchmark into the data folder: downloaded once, checked, and unpacked whole or not at all."""
+    from anomaly_transfer import benchmarks
+
+    known = benchmarks.get(name)
+    known.fetch()
+    here = known.available()
+    typer.echo(f"{known.title}: {len(here)} of {len(known.categories)} categories at hand ({known.folder})")
 
 
 @app.command()
@@ -72,8 +87,15 @@ def run(
 
     chosen = profiles.get(profile).name
     methods = method or sorted(detectors.methods())
-    found = benchmark or [name for name in benchmarks.names() if benchmarks.get(name).missing() is None]
-    todo = [e for name in found for e in experiments.matrix(methods, name, chosen, category, split, seed)]
+    todo = []
+    for name in benchmark or [name for name in benchmarks.names() if benchmarks.get(name).available()]:
+        known = benchmarks.get(name)
+        # Without a benchmark asked for by name, those that lack the category or split are not meant.
+        if not benchmark and not (set(category or known.categories) & set(known.categories)):
+            continue
+        if not benchmark and not set(split or known.splits) <= set(known.splits):
+            continue
+        todo += experiments.matrix(methods, name, chosen, category, split, seed)
     for experiment in todo:
         record = experiments.run(experiment)
         typer.echo(f"{_coordinates(record)}  {record.metrics['target']['auroc']}")
@@ -114,6 +136,10 @@ def evaluate(
     for name, value in report["localisation"].items():
         typer.echo(f"{name}: {Interval(**value)}")
     _report_skipped(report["skipped"])
+    if report["duplicates"]:
+        typer.echo(
+            f"{len(report['duplicates'])} test image(s) are copies of training images: see the report.", err=True
+        )
     typer.echo(f"Report: {out / 'report.html'}")
 
 

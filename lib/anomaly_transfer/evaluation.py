@@ -39,6 +39,7 @@ def evaluate(
     strata: np.ndarray | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
+    clusters: np.ndarray | None = None,
 ) -> dict[str, Interval]:
     """AUROC, average precision and FPR at 95 % TPR with stratified bootstrap intervals.
 
@@ -55,9 +56,11 @@ def evaluate(
     strata : array, shape (n,), optional
         Which images may be compared, e.g. the fold; strata with one label only do not count.
     n_bootstrap : int
-        Resamples; images are drawn with replacement within each stratum and label. The models stay as they are, and
-        images count as independent: where images of one object resemble each other, intervals are too narrow.
+        Resamples; images are drawn with replacement within each stratum and label. The models stay as they are.
     seed : int
+    clusters : array, shape (n,), optional
+        Which images resemble each other, e.g. exposures of one object: whole clusters are drawn. Without it images
+        count as independent, and where they are not, intervals are too narrow.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def evaluate(
     EvaluationError
         If a score is not finite, lengths differ, or no stratum has both labels.
     """
-    samples = _bootstrap(scores, positive, strata, n_bootstrap, seed)
+    samples = _bootstrap(scores, positive, strata, n_bootstrap, seed, clusters)
     return {name: _interval(samples[:, column]) for column, name in enumerate(METRICS)}
 
 
@@ -79,14 +82,15 @@ def paired_difference(
     strata: np.ndarray | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
+    clusters: np.ndarray | None = None,
 ) -> dict[str, Interval]:
     """Metric of ``first`` minus metric of ``second`` on the *same* images, with paired bootstrap intervals.
 
     Both detectors are resampled together, so that images hard for both do not widen the interval. Parameters and
     errors as in :func:`evaluate`.
     """
-    samples = _bootstrap(first, positive, strata, n_bootstrap, seed)
-    samples = samples - _bootstrap(second, positive, strata, n_bootstrap, seed)
+    samples = _bootstrap(first, positive, strata, n_bootstrap, seed, clusters)
+    samples = samples - _bootstrap(second, positive, strata, n_bootstrap, seed, clusters)
     return {name: _interval(samples[:, column]) for column, name in enumerate(METRICS)}
 
 
@@ -96,13 +100,15 @@ def rank_correlation(
     strata: np.ndarray | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
+    clusters: np.ndarray | None = None,
 ) -> Interval:
     """Spearman correlation of score and grade within strata, averaged with weights (stratum size).
 
     Parameters
     ----------
     scores, grades : float array, shape (n,)
-    strata : array, shape (n,), optional
+    strata, clusters : array, shape (n,), optional
+        As in :func:`evaluate`.
 
     Returns
     -------
@@ -120,9 +126,10 @@ def rank_correlation(
         inside = np.flatnonzero(strata == stratum)
         if len(np.unique(grades[inside])) < 2 or len(np.unique(scores[inside])) < 2:
             continue
-        draws = rng.integers(len(inside), size=(n_bootstrap, len(inside)))
-        rows = inside[np.vstack([np.arange(len(inside)), draws])]
-        total += len(inside) * _spearman(scores[rows], grades[rows])
+        # Row 0 is the data themselves.
+        counts = np.vstack([np.ones(len(inside), dtype=int), _draws(rng, inside, clusters, n_bootstrap)])
+        rows = [np.repeat(inside, count) for count in counts]
+        total += len(inside) * np.array([_spearman(scores[chosen], grades[chosen]) for chosen in rows])
         weight += len(inside)
     if not weight:
         raise EvaluationError("A rank correlation needs images of at least two grades with different scores.")
@@ -130,7 +137,12 @@ def rank_correlation(
 
 
 def localisation(
-    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], n_bootstrap: int = 1000, seed: int = 0
+    maps: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    strata: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
 ) -> dict[str, Interval]:
     """Pixel AUROC and PRO with intervals over images.
 
@@ -144,10 +156,12 @@ def localisation(
         Anomaly score of each pixel; higher is more anomalous.
     masks : sequence of bool arrays of the same shapes
         True on the defect; all False for a normal image.
+    n_bootstrap, seed, strata, clusters
+        As in :func:`evaluate`; strata are averaged, each defective image counting once.
 
     Returns
     -------
-    dict with ``pixel_auroc`` and ``pro``, Intervals in 0..1; bootstrap over images
+    dict with ``pixel_auroc`` and ``pro``, Intervals in 0..1
 
     Raises
     ------
@@ -159,9 +173,30 @@ def localisation(
             raise EvaluationError(f"Map {number} has shape {scores.shape}, but its mask has {mask.shape}.")
         if not np.isfinite(scores).all():
             raise EvaluationError(f"Map {number} has scores that are not finite.")
-    normal = np.concatenate([scores[~mask] for scores, mask in zip(maps, masks, strict=True)])
-    if not len(normal) or not any(mask.any() for mask in masks):
+    strata = np.zeros(len(maps), dtype=int) if strata is None else np.asarray(strata)
+    defective = np.array([mask.any() for mask in masks])
+    rng = np.random.default_rng(seed)
+    total, weight = np.zeros((n_bootstrap + 1, 2)), 0
+    for stratum in np.unique(strata):
+        inside = [int(row) for row in np.flatnonzero(strata == stratum)]
+        if not defective[inside].any() or all(masks[row].all() for row in inside):
+            continue
+        counts = np.ones((n_bootstrap + 1, len(inside)))
+        for kind in (True, False):
+            part = defective[inside] == kind
+            if part.any():
+                counts[1:, part] = _draws(rng, np.array(inside)[part], clusters, n_bootstrap)
+        found = _pixel_metrics([maps[row] for row in inside], [masks[row] for row in inside], counts)
+        total += defective[inside].sum() * found
+        weight += defective[inside].sum()
+    if not weight:
         raise EvaluationError("Pixel metrics need at least one defect pixel and one normal pixel.")
+    return {name: _interval(total[:, column] / weight) for column, name in enumerate(("pixel_auroc", "pro"))}
+
+
+def _pixel_metrics(maps: list[np.ndarray], masks: list[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """Pixel AUROC and PRO for each row of image weights, shape (rows, 2)."""
+    normal = np.concatenate([scores[~mask] for scores, mask in zip(maps, masks, strict=True)])
     # Descending, so that both rates rise along the axis; dense where PRO looks (up to 0.3).
     quantiles = np.concatenate([np.linspace(0, 0.3, 700), np.linspace(0.3, 1, 301)[1:]])
     above_all = np.nextafter(normal.max(), np.inf)
@@ -180,16 +215,12 @@ def localisation(
         for region in range(1, count + 1):
             overlap[number] += share_above(scores[labels == region])
         regions[number] = count
-
-    rng = np.random.default_rng(seed)
-    draws = np.vstack([np.ones(n_images), rng.multinomial(n_images, np.full(n_images, 1 / n_images), n_bootstrap)])
-    draws = draws[(draws @ sizes > 0).all(axis=1)]
-    fpr = (draws @ (false_rate * sizes[:, :1])) / (draws @ sizes[:, :1])
-    tpr = (draws @ (true_rate * sizes[:, 1:])) / (draws @ sizes[:, 1:])
-    pro = (draws @ overlap) / (draws @ regions)
-    pixel_auroc = np.array([_area(f, t) for f, t in zip(fpr, tpr, strict=True)])
-    pro_area = np.array([_area(f, p, upto=0.3) / 0.3 for f, p in zip(fpr, pro, strict=True)])
-    return {"pixel_auroc": _interval(pixel_auroc), "pro": _interval(pro_area)}
+    fpr = (counts @ (false_rate * sizes[:, :1])) / (counts @ sizes[:, :1])
+    tpr = (counts @ (true_rate * sizes[:, 1:])) / (counts @ sizes[:, 1:])
+    pro = (counts @ overlap) / (counts @ regions)
+    pixel_auroc = [_area(f, t) for f, t in zip(fpr, tpr, strict=True)]
+    pro_area = [_area(f, p, upto=0.3) / 0.3 for f, p in zip(fpr, pro, strict=True)]
+    return np.column_stack([pixel_auroc, pro_area])
 
 
 def _area(x: np.ndarray, y: np.ndarray, upto: float = 1.0) -> float:
@@ -222,8 +253,25 @@ def _checked(
     return scores, target, strata
 
 
+def _draws(rng: np.random.Generator, rows: np.ndarray, clusters: np.ndarray | None, number: int) -> np.ndarray:
+    """How often each of some rows occurs in each of ``number`` resamples, shape (number, len(rows)).
+
+    As many clusters as there are among the rows are drawn with replacement, and bring all their rows.
+    """
+    of = np.arange(len(rows)) if clusters is None else np.unique(np.asarray(clusters)[rows], return_inverse=True)[1]
+    n_clusters = int(of.max()) + 1
+    # Several times faster than numpy's multinomial, which draws one binomial after the other.
+    drawn = (rng.integers(n_clusters, size=n_clusters) for _ in range(number))
+    return np.stack([np.bincount(numbers, minlength=n_clusters)[of] for numbers in drawn])
+
+
 def _bootstrap(
-    scores: np.ndarray, positive: np.ndarray, strata: np.ndarray | None, n_bootstrap: int, seed: int
+    scores: np.ndarray,
+    positive: np.ndarray,
+    strata: np.ndarray | None,
+    n_bootstrap: int,
+    seed: int,
+    clusters: np.ndarray | None,
 ) -> np.ndarray:
     """Metrics of the data (row 0) and of each resample, shape (1 + n_bootstrap, n_metrics)."""
     scores, positive, strata = _checked(scores, positive, strata)
@@ -231,15 +279,17 @@ def _bootstrap(
     rng = np.random.default_rng(seed)
     total, weight = np.zeros((n_bootstrap + 1, len(METRICS))), 0
     for stratum in np.unique(strata):
-        inside = strata == stratum
+        inside = np.flatnonzero(strata == stratum)
         labels = positive[inside]
         n_positive, n_negative = int(labels.sum()), int((~labels).sum())
         if not n_positive * n_negative:
             continue
         counts = np.ones((n_bootstrap + 1, len(labels)))
-        for label, number in ((True, n_positive), (False, n_negative)):
-            counts[1:, labels == label] = rng.multinomial(number, np.full(number, 1 / number), n_bootstrap)
-        total += n_positive * _weighted_metrics(scores[inside], labels, counts)
+        for label in (True, False):
+            counts[1:, labels == label] = _draws(rng, inside[labels == label], clusters, n_bootstrap)
+        # In blocks of resamples that fit into the processor's cache.
+        blocks = np.array_split(counts, min(len(counts), -(-counts.size // 250_000)))
+        total += n_positive * np.concatenate([_weighted_metrics(scores[inside], labels, block) for block in blocks])
         weight += n_positive
     if not weight:
         raise EvaluationError(
@@ -267,16 +317,21 @@ def _weighted_metrics(scores: np.ndarray, positive: np.ndarray, weights: np.ndar
     return np.column_stack([auroc, average_precision, fpr[np.arange(len(fpr)), first]])
 
 
-def _spearman(scores: np.ndarray, grades: np.ndarray) -> np.ndarray:
-    """Spearman correlation of each row; a resample in which one side is constant counts as 0."""
-    a, b = (rankdata(values, axis=1) for values in (scores, grades))
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), scale, out=np.zeros(len(a)), where=scale > 0)
+def _spearman(scores: np.ndarray, grades: np.ndarray) -> float:
+    """Spearman correlation; a resample in which one side is constant counts as 0."""
+    a, b = rankdata(scores), rankdata(grades)
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a**2).sum() * (b**2).sum())
+    return float((a * b).sum() / scale) if scale > 0 else 0.0
 
 
 def evaluate_table(
-    table: pd.DataFrame, target_classes: Sequence[str], stratum: str, n_bootstrap: int, seed: int = 0
+    table: pd.DataFrame,
+    target_classes: Sequence[str],
+    stratum: str,
+    n_bootstrap: int,
+    seed: int = 0,
+    cluster: str | None = None,
 ) -> dict[str, dict[str, Interval]]:
     """All metrics of a table of scores: of the target classes together, of all anomalies, of each class.
 
@@ -288,6 +343,8 @@ def evaluate_table(
         Classes of the headline number ``target``; empty means all.
     stratum : str
         Column within whose values images are compared.
+    cluster : str, optional
+        Column of images that resemble each other, see :func:`evaluate`.
 
     Returns
     -------
@@ -297,15 +354,22 @@ def evaluate_table(
     wanted = {"target": list(target_classes) or classes, "all": classes} | {name: [name] for name in classes}
     result: dict[str, dict[str, Interval]] = {}
     for name, members in wanted.items():
+        if name == "all" and members == wanted["target"]:
+            result["all"] = result["target"]
+            continue
         part = table[table["anomaly_class"].isin([NORMAL, *members])]
         positive = (part["anomaly_class"] != NORMAL).to_numpy()
         try:
-            result[name] = evaluate(part["score"].to_numpy(), positive, part[stratum].to_numpy(), n_bootstrap, seed)
+            clusters = part[cluster].to_numpy() if cluster else None
+            result[name] = evaluate(
+                part["score"].to_numpy(), positive, part[stratum].to_numpy(), n_bootstrap, seed, clusters
+            )
         except EvaluationError:
             if name in ("target", "all"):
                 raise
     graded = table.dropna(subset="grade")
     if graded["grade"].nunique() > 2:
         score, grade, within = (graded[name].to_numpy() for name in ("score", "grade", stratum))
-        result["grade"] = {"spearman": rank_correlation(score, grade, within, n_bootstrap, seed)}
+        clusters = graded[cluster].to_numpy() if cluster else None
+        result["grade"] = {"spearman": rank_correlation(score, grade, within, n_bootstrap, seed, clusters)}
     return result

@@ -19,14 +19,19 @@ from tqdm import tqdm
 from anomaly_transfer import backbones, benchmarks, detectors, profiles, records
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category
+from anomaly_transfer.detectors.base import Localiser, pixel_scores, worst_patch
 from anomaly_transfer.errors import EvaluationError, StoreError
-from anomaly_transfer.evaluation import Interval, evaluate, evaluate_table, paired_difference
+from anomaly_transfer.evaluation import Interval, evaluate, evaluate_table, localisation, paired_difference
 from anomaly_transfer.features import Features, default_device, default_engine, map_levels
 from anomaly_transfer.fingerprint import code_hash, digest
+from anomaly_transfer.images import duplicates
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.records import Experiment, Provenance, Record
-from anomaly_transfer.splits import SPLITS
+from anomaly_transfer.splits import N_FOLDS, SPLITS
 from anomaly_transfer.store import Store
+
+#: The split without leak, with which the others are compared.
+GROUPED = "grouped"
 
 #: Registries and the profile reader choose what is run; what they chose is in the key itself.
 CODE = "anomaly_transfer.experiments"
@@ -40,13 +45,17 @@ def matrix(
     splits: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[Experiment]:
-    """All combinations, by default over every category, the recommended split and the profile's seeds."""
+    """All combinations, by default over every category at hand, the recommended split and the profile's seeds.
+
+    Methods that need pictures are left out where a benchmark gives features only.
+    """
     known = benchmarks.get(benchmark)
     axes = itertools.product(
-        categories or known.categories,
+        # Nothing at hand: let the experiment itself say how to get it.
+        categories or known.available() or known.categories,
         splits or known.splits[:1],
         profiles.get(profile).seeds if seeds is None else seeds,
-        methods,
+        [method for method in methods if known.pictures or detectors.make(method).kind == "pooled"],
     )
     return [
         Experiment(method=method, benchmark=benchmark, category=category, split=split, seed=seed, profile=profile)
@@ -100,7 +109,8 @@ def table(found: Iterable[Record], metric: str = "auroc", group: str = "target")
     metric : str
         ``auroc``, ``average_precision``, ``fpr_at_95_tpr`` or ``spearman``.
     group : str
-        ``target``, ``within group``, ``all``, an anomaly class, or ``grade`` (see :class:`Record`).
+        ``target``, ``within group``, ``minus grouped``, ``all``, an anomaly class, ``grade`` or ``pixel`` (see
+        :class:`Record`).
     """
     return pd.DataFrame(
         [record.experiment.model_dump() | record.metrics[group][metric].model_dump() for record in found]
@@ -130,26 +140,35 @@ def compare(first: Record, second: Record, within: str = "fold", store: Store | 
     ----------
     first, second : Record
     within : {"fold", "group"}
-        Compare images of the same fold (for two detectors on one split) or of the same group (across splits).
+        Compare images that one model scored, in the first record and in the second (their folds may differ); or
+        images of the same group, whichever models scored them.
 
     Raises
     ------
     ValueError
-        If the records are of different images, or of different folds with ``within="fold"``.
+        If the records are of different images.
     """
-    a, b = (_targets(record, store).set_index("id") for record in (first, second))
+    return _paired(_targets(first, store), _targets(second, store), within, int(first.settings["bootstrap"]))
+
+
+def _paired(first: pd.DataFrame, second: pd.DataFrame, within: str, n_bootstrap: int) -> dict[str, Interval]:
+    a, b = first.set_index("id"), second.set_index("id")
     if set(a.index) != set(b.index):
         raise ValueError("Two records can be compared only if they scored the same images.")
     b = b.loc[a.index]
-    if not a[within].equals(b[within]):
-        raise ValueError('The records have different folds: compare them within="group".')
     return paired_difference(
         a["score"].to_numpy(),
         b["score"].to_numpy(),
         (a["anomaly_class"] != NORMAL).to_numpy(),
-        a[within].to_numpy(),
-        int(first.settings["bootstrap"]),
+        (a["group"] if within == "group" else a["fold"].astype(str) + "/" + b["fold"].astype(str)).to_numpy(),
+        n_bootstrap,
+        clusters=a["group"].to_numpy() if _clustered(a) else None,
     )
+
+
+def _clustered(table: pd.DataFrame) -> bool:
+    """Whether whole groups are resampled: not where they are few, and each is a fold of its own."""
+    return table["group"].nunique() > N_FOLDS
 
 
 def _targets(record: Record, store: Store | None) -> pd.DataFrame:
@@ -171,8 +190,9 @@ def _within_group(table: pd.DataFrame, target_classes: Sequence[str], n_bootstra
     """
     part = _headline(table, target_classes)
     positive = (part["anomaly_class"] != NORMAL).to_numpy()
+    groups = part["group"].to_numpy()
     try:
-        return evaluate(part["score"].to_numpy(), positive, part["group"].to_numpy(), n_bootstrap)
+        return evaluate(part["score"].to_numpy(), positive, groups, n_bootstrap)
     except EvaluationError:
         return None
 
@@ -191,10 +211,17 @@ class _Plan:
             )
         self.category = _category(experiment.benchmark, experiment.category, self.profile.limit)
         self.detector = detectors.make(experiment.method, seed=experiment.seed, memory_bank=self.profile.memory_bank)
-        self.settings = self.profile.model_dump(include=set(_SIZES))
+        if self.detector.kind == "maps" and not self.benchmark.pictures:
+            raise ValueError(
+                f"{experiment.benchmark} gives one feature vector an image: {experiment.method} needs pictures."
+            )
+        self.image_size = input_size(self.profile, self.category)
+        self.settings = self.profile.model_dump(include=set(_SIZES)) | {"image_size": self.image_size}
+        if not self.benchmark.pictures:
+            self.settings |= {"backbone": "as the benchmark gives them", "image_size": 0}
         self.code = code_hash(CODE, type(self.detector).__module__, type(self.benchmark).__module__)
-        self.data = digest([self.category.images.fingerprint, self.category.annotations.fingerprint])
-        self.weights = _weights_hash(self.profile.backbone)
+        self.data = digest([self.category.content.fingerprint, self.category.annotations.fingerprint])
+        self.weights = _weights_hash(self.profile.backbone) if self.benchmark.pictures else "none"
         self.key = digest([experiment.model_dump(), self.settings, self.code, self.data, self.weights])
 
     def compute(self, store: Store) -> tuple[Record, pd.DataFrame]:
@@ -204,26 +231,34 @@ class _Plan:
         clock = _Clock()
         features = features_for(self.detector.kind, self.detector.levels, self.profile, self.category, store)
         clock.lap("features")
-        parts = []
+        parts, heat, n_duplicates = [], [], 0
         for number, fold in enumerate(folds):
             self.detector.fit(features.take(fold.train))
             clock.lap("fit")
+            scored = features.take(fold.test)
+            if isinstance(self.detector, Localiser):
+                maps = np.concatenate([self.detector.anomaly_map(batch) for batch in scored.batches()])
+                score = worst_patch(maps)
+                heat.append(maps)
+            else:
+                score = self.detector.anomaly_score(scored)
             part = annotations.iloc[fold.test][["id", "group", "anomaly_class", "grade"]]
-            parts.append(part.assign(fold=number, score=self.detector.anomaly_score(features.take(fold.test))))
+            parts.append(part.assign(fold=number, row=fold.test, score=score))
             clock.lap("score")
+            if self.benchmark.pictures:
+                n_duplicates += len(duplicates(self.category.images, fold.train, fold.test))
         result = pd.concat(parts, ignore_index=True)
-        targets, bootstrap = self.benchmark.target_classes, self.profile.bootstrap
-        metrics = evaluate_table(result, targets, "fold", bootstrap)
-        within = _within_group(result, targets, bootstrap)
-        if within:
-            metrics["within group"] = within
+        metrics = self._metrics(result, heat, store)
         clock.lap("evaluate")
         record = Record(
             key=self.key,
             experiment=self.experiment,
             settings=self.settings,
             metrics=metrics,
-            counts={str(name): int(n) for name, n in annotations["anomaly_class"].value_counts().items()},
+            counts={str(name): int(n) for name, n in result["anomaly_class"].value_counts().items()},
+            fitted_on=tuple(len(fold.train) for fold in folds),
+            duplicates=n_duplicates,
+            note=self._note(annotations),
             provenance=Provenance(
                 code=self.code,
                 data=self.data,
@@ -237,7 +272,56 @@ class _Plan:
                 date=records.now(),
             ),
         )
-        return record, result
+        return record, result.drop(columns="row")
+
+    def _metrics(self, result: pd.DataFrame, heat: list[np.ndarray], store: Store) -> dict[str, dict[str, Interval]]:
+        """All that a record holds (see :class:`Record`); ``heat`` are the maps of a localiser, fold by fold."""
+        targets, bootstrap = self.benchmark.target_classes, self.profile.bootstrap
+        metrics = evaluate_table(result, targets, "fold", bootstrap, cluster="group" if _clustered(result) else None)
+        within = _within_group(result, targets, bootstrap)
+        if within:
+            metrics["within group"] = within
+        if self.experiment.split != GROUPED and GROUPED in self.benchmark.splits:
+            metrics["minus grouped"] = self._minus_grouped(result, store)
+        if heat and self.category.annotations.has_masks:
+            metrics["pixel"] = self._localisation(result, np.concatenate(heat))
+        return metrics
+
+    def _minus_grouped(self, result: pd.DataFrame, store: Store) -> dict[str, Interval]:
+        """By how much the split flatters: headline metrics minus those of the grouped split, on the same images."""
+        grouped = run(self.experiment.model_copy(update={"split": GROUPED}), store)
+        targets = self.benchmark.target_classes
+        return _paired(_headline(result, targets), _targets(grouped, store), "fold", self.profile.bootstrap)
+
+    def _localisation(self, result: pd.DataFrame, heat: np.ndarray) -> dict[str, Interval]:
+        """Pixel metrics at the network's input size, over normal images and those with a mask."""
+        masks = self.category.masks(result["row"].to_numpy(), self.image_size)
+        known = [index for index, mask in enumerate(masks) if mask is not None]
+        part = result.iloc[known]
+        return localisation(
+            [pixel_scores(heat[index], self.image_size).astype(np.float32) for index in known],
+            [mask for mask in masks if mask is not None],
+            self.profile.bootstrap,
+            strata=part["fold"].to_numpy(),
+            clusters=part["group"].to_numpy() if _clustered(part) else None,
+        )
+
+    def _note(self, annotations: pd.DataFrame) -> str:
+        """What the numbers must be read with: the benchmark's own note, and counts that are not the published ones."""
+        notes = [self.category.note] if self.category.note else []
+        published = self.benchmark.published(self.category.name)
+        if published and not self.profile.limit:
+            is_normal = annotations["anomaly_class"] == NORMAL
+            here = int(is_normal.sum()), int((~is_normal).sum())
+            there = published[NORMAL], sum(published.values()) - published[NORMAL]
+            if here != there:
+                notes.append(f"{here[0]} normal and {here[1]} anomalous images; published: {there[0]} and {there[1]}")
+        return "; ".join(notes)
+
+
+def input_size(profile: profiles.Profile, category: Category) -> int:
+    """Side of the network's input for a category, pixels: the profile's, unless the pictures are too small for it."""
+    return min(profile.image_size, category.largest_input or profile.image_size)
 
 
 _SIZES = ("backbone", "image_size", "images_per_category", "bootstrap", "memory_bank")
@@ -258,11 +342,13 @@ def features_for(
     levels : tuple of str, optional
         Default: all levels pooled, or the maps of strides 8 and 16.
     """
+    if isinstance(category.content, Features):
+        return category.content
     backbone = _backbone(profile.backbone)
-    store = store or Store()
+    store, side = store or Store(), input_size(profile, category)
     if kind == "pooled":
-        return store.features(category.images, backbone, profile.image_size)
-    return store.features(category.images, backbone, profile.image_size, levels or map_levels(backbone))
+        return store.features(category.images, backbone, side)
+    return store.features(category.images, backbone, side, levels or map_levels(backbone))
 
 
 @lru_cache(maxsize=2)

@@ -6,6 +6,7 @@ installed (several times faster, equal to about 1e-6), else and on CUDA as plain
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from anomaly_transfer.backbones import Backbone
-from anomaly_transfer.images import ImageFiles
+from anomaly_transfer.images import Images
 
 #: A function from a uint8 batch (n, side, side, 3) to one array a requested output.
 Forward = Callable[[np.ndarray], list[np.ndarray]]
@@ -58,6 +59,15 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over levels, shapes and values of the chosen rows."""
+        total = hashlib.sha256()
+        for level in self.levels:
+            values = self[level]
+            total.update(f"{level} {values.dtype} {values.shape}".encode() + values.tobytes())
+        return total.hexdigest()
 
     def take(self, rows: np.ndarray) -> Features:
         """The features of some rows, e.g. of the training images."""
@@ -209,7 +219,7 @@ def _openvino(identity: _Identity, levels: tuple[str, ...] | None) -> Forward:
 
 
 def extract(
-    images: ImageFiles,
+    images: Images,
     backbone: Backbone,
     image_size: int,
     folder: Path,
@@ -225,7 +235,7 @@ def extract(
 
     Parameters
     ----------
-    images : ImageFiles
+    images : Images
     backbone : Backbone
     image_size : int
         Side of the network's input, pixels.
@@ -250,7 +260,7 @@ def extract(
             progress.update(len(batch))
 
 
-def _prepared(images: ImageFiles, backbone: Backbone, image_size: int, batch_size: int) -> Iterator[np.ndarray]:
+def _prepared(images: Images, backbone: Backbone, image_size: int, batch_size: int) -> Iterator[np.ndarray]:
     """Preprocessed batches in order; the next is read by threads while the network works on this one."""
 
     def prepare(index: int) -> np.ndarray:

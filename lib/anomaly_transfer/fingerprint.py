@@ -121,6 +121,15 @@ def tree_hash(folder: str | Path) -> str:
     return digest({name: file_hash(path) for name, path in named.items() if not _ignored(name)})
 
 
+def listing_hash(folder: str | Path) -> str:
+    """Hash of the names in a folder and in its folders: cheap, for what is too large to read. A folder that is not
+    there is an empty one.
+    """
+    root = Path(folder)
+    names = (path.relative_to(root).as_posix() for pattern in ("*", "*/*") for path in root.glob(pattern))
+    return digest(sorted(name for name in names if not _ignored(name) and ".partial" not in name))
+
+
 def distribution_hash(name: str) -> str | None:
     """Hash of an installed distribution's content, from the checksums pip recorded; None if absent."""
     try:

@@ -1,9 +1,11 @@
-"""Images on disk: reading any of them as RGB, or saying clearly why not."""
+"""Sets of images, on disk or in memory: any of them is read as RGB, or it is said clearly why not."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,9 +49,27 @@ def read_image(path: str | Path) -> Image.Image:
     return image.convert("RGB")
 
 
+class Images(Sequence):
+    """An ordered set of images. An integer index gives an RGB picture, a slice or array of indices a subset."""
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Images:
+        """The subset at some rows, as of ``Features``."""
+        return self[rows]  # type: ignore[call-overload]
+
+    @cached_property
+    @abstractmethod
+    def hashes(self) -> tuple[bytes, ...]:
+        """SHA-256 of each image."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all images, in order: names and places do not count."""
+        return hashlib.sha256(b"".join(self.hashes)).hexdigest()
+
+
 @dataclass(frozen=True)
-class ImageFiles(Sequence):
-    """An ordered set of image files, read one at a time.
+class ImageFiles(Images):
+    """Image files, read one at a time.
 
     Parameters
     ----------
@@ -62,7 +82,6 @@ class ImageFiles(Sequence):
         return len(self.paths)
 
     def __getitem__(self, index):
-        """The image at an integer index (RGB), or the subset at a slice or array of indices."""
         if isinstance(index, int | np.integer):
             return read_image(self.paths[index])
         if isinstance(index, slice):
@@ -70,13 +89,137 @@ class ImageFiles(Sequence):
         return ImageFiles(tuple(self.paths[i] for i in index))
 
     @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the bytes of all files, in order: names and places do not count."""
-        total = hashlib.sha256()
-        for path in self.paths:
+    def hashes(self) -> tuple[bytes, ...]:
+        """SHA-256 of each file's bytes."""
+
+        def of_file(path: Path) -> bytes:
             try:
                 with open(path, "rb") as stream:
-                    total.update(hashlib.file_digest(stream, "sha256").digest())
+                    return hashlib.file_digest(stream, "sha256").digest()
             except OSError as error:
                 raise DataError(f"The image {path} cannot be read: {error.strerror}.") from error
-        return total.hexdigest()
+
+        with ThreadPoolExecutor() as pool:
+            return tuple(pool.map(of_file, self.paths))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArray(Images):
+    """Images of one size in memory.
+
+    Parameters
+    ----------
+    pixels : uint8 array, shape (n, height, width) grey or (n, height, width, 3) RGB
+    """
+
+    pixels: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim not in (3, 4):
+            raise DataError(
+                "Images in memory are uint8 with shape (n, height, width) or (n, height, width, 3), "
+                f"not {self.pixels.dtype} with shape {self.pixels.shape}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index):
+        if isinstance(index, int | np.integer):
+            return Image.fromarray(self.pixels[index]).convert("RGB")
+        return ImageArray(self.pixels[index])
+
+    @cached_property
+    def hashes(self) -> tuple[bytes, ...]:
+        """SHA-256 of each image's shape and pixels."""
+        shape = str(self.pixels.shape[1:]).encode()
+        return tuple(hashlib.sha256(shape + image.tobytes()).digest() for image in self.pixels)
+
+
+def duplicates(images: Images, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Rows in ``test`` of images that are identical, byte for byte, to one in ``train``.
+
+    A picture that was saved again in another format or size is not found.
+
+    Parameters
+    ----------
+    images : Images
+    train, test : int array
+        Rows of images.
+    """
+    seen = {images.hashes[row] for row in train}
+    return np.array([row for row in test if images.hashes[row] in seen], dtype=int)
+
+
+class Masks(Sequence):
+    """Defect masks of a set of images; an item is a bool array (height, width), or None where nothing is known."""
+
+    @abstractmethod
+    def take(self, rows: np.ndarray) -> Masks:
+        """The masks at some rows."""
+
+    @cached_property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 over all masks, in order."""
+
+
+@dataclass(frozen=True)
+class MaskFiles(Masks):
+    """Masks as image files, above 127 is defect.
+
+    Parameters
+    ----------
+    paths : tuple of Path, or None where there is no mask
+    """
+
+    paths: tuple[Path | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        path = self.paths[index]
+        return None if path is None else np.asarray(read_image(path).convert("L")) > 127
+
+    def take(self, rows: np.ndarray) -> MaskFiles:
+        return MaskFiles(tuple(self.paths[row] for row in rows))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the bytes of all files, and where there is none."""
+        there = "".join("-" if path is None else "x" for path in self.paths)
+        files = ImageFiles(tuple(path for path in self.paths if path is not None))
+        return hashlib.sha256((there + files.fingerprint).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class MaskArray(Masks):
+    """Masks in memory.
+
+    Parameters
+    ----------
+    pixels : bool array, shape (n, height, width)
+    """
+
+    pixels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index):
+        return self.pixels[index]
+
+    def take(self, rows: np.ndarray) -> MaskArray:
+        return MaskArray(self.pixels[rows])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape and pixels."""
+        return hashlib.sha256(str(self.pixels.shape).encode() + np.packbits(self.pixels).tobytes()).hexdigest()
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask, bool array (height, width), at another size (height, width): each pixel takes the nearest one's value."""
+    picture = Image.fromarray(mask.astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
+    return np.asarray(picture).astype(bool)

@@ -11,21 +11,14 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import pandas as pd
-from scipy.ndimage import gaussian_filter, zoom
 
 from anomaly_transfer import models, plots
-from anomaly_transfer.benchmarks.folder import (
-    UNLABELLED,
-    list_images,
-    read_folder,
-    read_mask,
-    sift,
-)
-from anomaly_transfer.detectors.base import Localiser
+from anomaly_transfer.benchmarks.base import Category
+from anomaly_transfer.benchmarks.folder import UNLABELLED, list_images, not_images, read_folder, sift
+from anomaly_transfer.detectors.base import Localiser, pixel_scores, worst_patch
 from anomaly_transfer.errors import DataError, EvaluationError
 from anomaly_transfer.evaluation import Interval, evaluate_table, localisation
-from anomaly_transfer.images import ImageFiles
-from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.images import ImageFiles, Images, duplicates
 from anomaly_transfer.models import Model
 from anomaly_transfer.records import hardware, now, versions
 from anomaly_transfer.store import Store
@@ -58,28 +51,31 @@ def evaluate_folder(
     DataError
         If the folder has another layout, there is nothing to score, or ``out`` holds something else.
     """
-    content = read_folder(folder)
-    if not len(content.fold.test):
+    category = read_folder(folder)
+    everything = category.annotations.open()
+    train, test = (np.flatnonzero(everything["part"] == part) for part in ("train", "test"))
+    if not len(test):
         raise DataError(f"{folder} has no images under test/: nothing to score.")
     _prepare(out)
-    images = content.category.images
-    model, _ = models.fit(images[content.fold.train], method, backbone, image_size, seed, store)
-    scored = _score(model, images[content.fold.test], store)
-    table = content.category.annotations.open().iloc[content.fold.test].reset_index(drop=True)
+    train_images, test_images = category.images.take(train), category.images.take(test)
+    model, _ = models.fit(train_images, method, backbone, image_size, seed, store)
+    scored = _score(model, test_images, store)
+    table = everything.iloc[test].reset_index(drop=True)
     table["score"] = scored.scores
     if model.description.threshold is not None:
         table["anomalous"] = table["score"] > model.description.threshold
-    pictures = _write_heat_maps(out, images[content.fold.test], table["id"], scored.maps, model.description.image_size)
+    pictures = _write_heat_maps(out, test_images, table["id"], scored.maps, model.description.image_size)
     report = {
-        "folder": content.category.name,
+        "folder": category.name,
         "model": model.description.model_dump(mode="json"),
         "counts": table["anomaly_class"].value_counts().to_dict(),
-        "skipped": content.skipped,
+        "skipped": category.skipped,
+        "duplicates": everything["id"].iloc[duplicates(category.images, train, test)].to_list(),
         "metrics": _metrics(table, seed),
-        "localisation": _localisation(table, scored.maps, model.description.image_size, seed),
+        "localisation": _localisation(category, test, scored.maps, model.description.image_size, seed),
         "provenance": {"versions": versions(), "hardware": hardware(), "date": now()},
     }
-    table.drop(columns=["group", "grade", "part", "mask"]).to_csv(out / "scores.csv", index=False)
+    table.drop(columns=["group", "grade", "part"]).to_csv(out / "scores.csv", index=False)
     (out / "report.html").write_text(_html(report, table, pictures), encoding="utf-8")
     (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
@@ -100,6 +96,8 @@ def score_images(model: Model, source: Path, store: Store | None = None) -> tupl
     if not source.exists():
         raise DataError(f"There is no file or folder {source}.")
     readable, skipped = sift(list_images(source) if source.is_dir() else [source])
+    if source.is_dir():
+        skipped = not_images(source) | skipped
     paths = sorted(readable)
     if not paths:
         raise DataError(f"{source} holds no image that can be read. " + " ".join(skipped.values()))
@@ -134,27 +132,11 @@ def fit_folder(
     if not place.is_dir():
         raise DataError(f"There is no folder {place}.")
     readable, skipped = sift(list_images(place))
+    skipped = not_images(place) | skipped
     if len(readable) < 2:
         raise DataError(f"{place} holds {len(readable)} readable image(s): at least 2 normal images are needed.")
     model, _ = models.fit(ImageFiles(tuple(sorted(readable))), method, backbone, image_size, seed, store)
     return model, skipped
-
-
-def pixel_scores(patch_map: np.ndarray, image_size: int) -> np.ndarray:
-    """Scores of patches as scores of pixels: bilinear interpolation, then a Gaussian blur of one patch's width.
-
-    Parameters
-    ----------
-    patch_map : float array, shape (rows, columns)
-    image_size : int
-
-    Returns
-    -------
-    float array, shape (image_size, image_size)
-    """
-    factor = image_size / patch_map.shape[0], image_size / patch_map.shape[1]
-    fine = zoom(patch_map, factor, order=1, mode="nearest", grid_mode=True)
-    return gaussian_filter(fine, sigma=max(factor) / 2)
 
 
 @dataclass
@@ -163,12 +145,12 @@ class _Scored:
     maps: list[np.ndarray] | None
 
 
-def _score(model: Model, images: ImageFiles, store: Store | None) -> _Scored:
+def _score(model: Model, images: Images, store: Store | None) -> _Scored:
     features = model.features(images, store)
     if not isinstance(model.detector, Localiser):
         return _Scored(model.detector.anomaly_score(features), None)
-    maps = [patches for batch in features.batches() for patches in model.detector.anomaly_map(batch)]
-    return _Scored(np.array([patches.max() for patches in maps]), maps)
+    maps = np.concatenate([model.detector.anomaly_map(batch) for batch in features.batches()])
+    return _Scored(worst_patch(maps), list(maps))
 
 
 def _prepare(out: Path) -> None:
@@ -189,20 +171,21 @@ def _metrics(table: pd.DataFrame, seed: int) -> dict[str, dict[str, dict]]:
     return {name: {metric: value.model_dump() for metric, value in values.items()} for name, values in found.items()}
 
 
-def _localisation(table: pd.DataFrame, maps: list[np.ndarray] | None, image_size: int, seed: int) -> dict[str, dict]:
+def _localisation(
+    category: Category, test: np.ndarray, maps: list[np.ndarray] | None, image_size: int, seed: int
+) -> dict[str, dict]:
     """Pixel metrics at the network's input size, over normal images and those with a mask; empty without masks."""
-    if maps is None or not table["mask"].any():
+    if maps is None or not category.annotations.has_masks:
         return {}
-    used = [row for row in table.itertuples() if row.anomaly_class == NORMAL or row.mask]
-    size = (image_size, image_size)
-    masks = [read_mask(row.mask, size) if row.mask else np.zeros(size, dtype=bool) for row in used]
-    pixels = [pixel_scores(maps[row.Index], image_size) for row in used]
-    found = localisation(pixels, masks, N_BOOTSTRAP, seed)
+    masks = category.masks(test, image_size)
+    known = [(patches, mask) for patches, mask in zip(maps, masks, strict=True) if mask is not None]
+    pixels = [pixel_scores(patches, image_size) for patches, _ in known]
+    found = localisation(pixels, [mask for _, mask in known], N_BOOTSTRAP, seed)
     return {name: value.model_dump() for name, value in found.items()}
 
 
 def _write_heat_maps(
-    out: Path, images: ImageFiles, ids: pd.Series, maps: list[np.ndarray] | None, image_size: int
+    out: Path, images: Images, ids: pd.Series, maps: list[np.ndarray] | None, image_size: int
 ) -> dict[str, str]:
     """One picture an image, all on one colour scale; returns image id to path relative to ``out``."""
     if maps is None:

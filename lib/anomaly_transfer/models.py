@@ -16,7 +16,7 @@ from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.detectors.base import Detector
 from anomaly_transfer.errors import StoreError, WeightsError
 from anomaly_transfer.features import Features, map_levels
-from anomaly_transfer.images import ImageFiles
+from anomaly_transfer.images import Images
 from anomaly_transfer.records import versions
 from anomaly_transfer.store import Store
 
@@ -59,7 +59,7 @@ class Model:
     backbone: Backbone
     description: Description
 
-    def features(self, images: ImageFiles, store: Store | None = None) -> Features:
+    def features(self, images: Images, store: Store | None = None) -> Features:
         """Features of images as this model's detector needs them."""
         store = store or Store()
         levels = None if self.detector.kind == "pooled" else self.description.levels
@@ -74,7 +74,7 @@ class Model:
 
 
 def fit(
-    images: ImageFiles,
+    images: Images,
     method: str,
     backbone: str,
     image_size: int | None = None,
@@ -85,7 +85,7 @@ def fit(
 
     Parameters
     ----------
-    images : ImageFiles
+    images : Images
         Normal images only.
     method : str
         See :func:`anomaly_transfer.detectors.make`.

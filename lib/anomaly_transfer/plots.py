@@ -262,3 +262,25 @@ def overlay(image: Image.Image, scores: np.ndarray, low: float, high: float) -> 
     both.paste(picture, (0, 0))
     both.paste(Image.blend(picture, colours, 0.55), (side[0] + 4, 0))
     return both
+
+
+def heat_table(table: pd.DataFrame, label: str = "AUROC", low: float = 0.5, high: float = 1.0) -> Figure:
+    """Numbers of a two-way table, shaded from ``low`` to ``high``; what is missing stays blank.
+
+    Parameters
+    ----------
+    table : DataFrame of float
+        Rows and columns are named.
+    label : str
+        What a number is.
+    """
+    figure, axis = plt.subplots(figsize=(0.95 * table.shape[1] + 2.6, 0.36 * len(table) + 1.4))
+    bar = {"label": label}
+    # Dark is good; the text stays readable on every shade.
+    sns.heatmap(table, annot=True, fmt=".2f", cmap="Blues", vmin=low, vmax=high, linewidths=1, cbar_kws=bar, ax=axis)
+    axis.tick_params(axis="x", rotation=30)
+    axis.tick_params(axis="y", rotation=0)
+    for text in axis.get_xticklabels():
+        text.set_horizontalalignment("right")
+    axis.set(xlabel="", ylabel="")
+    return figure

@@ -67,10 +67,17 @@ class Record(BaseModel):
     settings : dict
         The profile's sizes at the time.
     metrics : dict
-        ``target`` (headline), ``within group`` (the same, images compared within their group), ``all``, each anomaly
-        class, and ``grade``; each to metric name and Interval.
+        ``target`` (headline), ``within group`` (the same, images compared within their group), ``minus grouped``
+        (headline minus that of the grouped split, each image with those that one model scored), ``all``, each anomaly
+        class, ``grade`` and, with masks and a detector that localises, ``pixel``; each to metric name and Interval.
     counts : dict of str to int
-        Images by anomaly class.
+        Scored images by anomaly class.
+    fitted_on : tuple of int
+        Normal training images of each fold.
+    duplicates : int
+        Scored images that are identical, byte for byte, to one that their model was fitted on.
+    note : str
+        What the numbers must be read with, e.g. that the data are a compressed copy.
     provenance : Provenance
     """
 
@@ -82,6 +89,9 @@ class Record(BaseModel):
     settings: dict[str, int | str]
     metrics: dict[str, dict[str, Interval]]
     counts: dict[str, int]
+    fitted_on: tuple[int, ...] = ()
+    duplicates: int = 0
+    note: str = ""
     provenance: Provenance
 
 
@@ -148,8 +158,14 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def recorded(profile: str) -> list[Record]:
+def recorded(profile: str, benchmark: str | None = None) -> list[Record]:
     """The runs recorded under ``results/`` for a profile: in the package's wheel, or in the repository.
+
+    Parameters
+    ----------
+    profile : str
+    benchmark : str, optional
+        Only those on this benchmark.
 
     Raises
     ------
@@ -158,8 +174,10 @@ def recorded(profile: str) -> list[Record]:
     """
     packaged = Path(__file__).parent / "results" / profile
     found = load_folder(packaged if packaged.is_dir() else Path(__file__).parents[2] / "results" / profile)
+    found = [record for record in found if benchmark in (None, record.experiment.benchmark)]
     if not found:
-        raise StoreError(f"There are no recorded runs of the profile {profile!r}: `make study` records them.")
+        where = f" on {benchmark}" if benchmark else ""
+        raise StoreError(f"There are no recorded runs of the profile {profile!r}{where}: `make study` records them.")
     return found
 
 

@@ -74,28 +74,36 @@ def random_folds(table: pd.DataFrame, seed: int = 0) -> list[Fold]:
 def matched_folds(table: pd.DataFrame, seed: int = 0) -> list[Fold]:
     """The leaking twin of the grouped split: same test images, same number of training images.
 
-    Each group is cut into two halves (stratified by label). The model that scores one half may train on the other
-    half as well as on the other groups, but on no more images than the grouped split has for that group. What
-    differs from :func:`grouped_folds` is thus one thing only: that the model has seen the group.
+    Each test fold of the grouped split is cut into two halves, straight through every group and label. The model
+    that scores one half may train on the other half as well as on the other folds, but on no more images than the
+    grouped split has for that fold. What differs from :func:`grouped_folds` is thus one thing only: that the model
+    has seen the groups.
     """
     rng = np.random.default_rng(seed)
     groups = table["group"].to_numpy()
     normal = ~_is_anomalous(table)
     folds = []
-    for group in np.unique(groups):
-        inside = np.flatnonzero(groups == group)
-        n_train = int((normal & (groups != group)).sum())
+    for whole in grouped_folds(table, seed):
         halves: list[list[int]] = [[], []]
-        for label in (True, False):
-            rows = rng.permutation(inside[normal[inside] == label])
-            halves[0].extend(rows[::2])
-            halves[1].extend(rows[1::2])
-        for half in halves:
+        for group in np.unique(groups[whole.test]):
+            inside = whole.test[groups[whole.test] == group]
+            for label in (True, False):
+                rows = rng.permutation(inside[normal[inside] == label])
+                # The odd one out of a group goes to either half in turn, so that the halves stay equal.
+                first = int(len(halves[0]) > len(halves[1]))
+                halves[first].extend(rows[::2])
+                halves[1 - first].extend(rows[1::2])
+        for half in filter(len, halves):
             candidates = np.setdiff1d(np.flatnonzero(normal), half)
-            if half and n_train:
-                train = rng.choice(candidates, size=min(n_train, len(candidates)), replace=False)
-                folds.append(Fold(np.sort(train), np.sort(np.array(half))))
+            train = rng.choice(candidates, size=min(len(whole.train), len(candidates)), replace=False)
+            folds.append(Fold(np.sort(train), np.sort(np.array(half))))
     return folds
+
+
+def official_folds(table: pd.DataFrame, seed: int = 0) -> list[Fold]:
+    """The one fold that the benchmark's authors laid down, in the column ``part``; ``seed`` changes nothing."""
+    train, test = (np.flatnonzero(table["part"] == part) for part in ("train", "test"))
+    return [_fold(table, train, test)]
 
 
 def group_rate(table: pd.DataFrame, positive: np.ndarray) -> np.ndarray:
@@ -117,7 +125,7 @@ def group_rate(table: pd.DataFrame, positive: np.ndarray) -> np.ndarray:
     return pd.Series(positive.astype(float)).groupby(groups).transform("mean").to_numpy()
 
 
-SPLITS = {"grouped": grouped_folds, "random": random_folds, "matched": matched_folds}
+SPLITS = {"grouped": grouped_folds, "random": random_folds, "matched": matched_folds, "official": official_folds}
 
 
 def _is_anomalous(table: pd.DataFrame) -> np.ndarray:

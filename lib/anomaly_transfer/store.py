@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import platformdirs
 from filelock import FileLock
 
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.features import Features, extract
 from anomaly_transfer.fingerprint import code_hash, digest
-from anomaly_transfer.images import ImageFiles
+from anomaly_transfer.images import Images
+from anomaly_transfer.places import store_folder
 
 KINDS = ("features", "records")
 
@@ -41,8 +41,7 @@ class Store:
     """
 
     def __init__(self, root: str | Path | None = None):
-        chosen = root or os.environ.get("ANOMALY_TRANSFER_STORE")
-        self.root = Path(chosen or platformdirs.user_cache_dir("anomaly-transfer")).expanduser().resolve()
+        self.root = Path(root).expanduser().resolve() if root else store_folder()
 
     def path(self, kind: str, key: str) -> Path:
         """Where the entry is, or would be."""
@@ -88,7 +87,7 @@ class Store:
 
     def features(
         self,
-        images: ImageFiles,
+        images: Images,
         backbone: Backbone,
         image_size: int,
         levels: Sequence[str] | None = None,
@@ -98,7 +97,7 @@ class Store:
 
         Parameters
         ----------
-        images : ImageFiles
+        images : Images
         backbone : Backbone
         image_size : int
             Side of the network's input, pixels.

@@ -55,14 +55,11 @@ def test_unknown_names_list_the_choices():
 
 def test_a_missing_package_names_the_fix(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert elpv.missing() == "pip install elpv-dataset"
+    assert elpv.available() == ()
     with pytest.raises(DataError, match="pip install elpv-dataset"):
         elpv.load("mono")
 
 
-def test_every_benchmark_says_all_it_must():
-    for name in benchmarks.names():
-        benchmark = benchmarks.get(name)
-        assert benchmark.name == name
-        for field in ("title", "categories", "splits", "licence", "citation", "obtained"):
-            assert getattr(benchmark, field), (name, field)
+def test_published_counts_are_kept_with_the_benchmark(tables):
+    for name, table in tables.items():
+        assert table["anomaly_class"].value_counts().to_dict() == elpv.published(name)

@@ -7,6 +7,8 @@ import pytest
 from bs4 import BeautifulSoup
 from tests.book.conftest import EXECUTED, ROOT, SITE
 
+from anomaly_transfer import benchmarks
+
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 CONTENT = [page for page in PAGES if page.startswith(("book/", "notebooks/"))]
@@ -62,9 +64,23 @@ def test_figures_are_numbered_and_cells_credit_their_source(site, chapter):
     for figure in figures:
         assert figure.select_one(".caption-number").get_text(strip=True).startswith("Fig.")
         caption = figure.select_one(".caption-text").get_text()
-        assert "ELPV" in caption, f"the data go unnamed: {caption}"
+        assert "ELPV" in caption or "(Data: " in caption, f"the data go unnamed: {caption}"
         if "Cells:" in caption:
             assert "CC BY-NC-SA 4.0" in caption
+
+
+def test_every_benchmark_has_its_card(site):
+    page = soup("notebooks/03_benchmarks.html")
+    cards = {card.summary.b.get_text(): card for card in page.select(".data-card")}
+    assert set(cards) == {benchmarks.get(name).title for name in benchmarks.names()}
+    for name in benchmarks.names():
+        known, card = benchmarks.get(name), cards[benchmarks.get(name).title]
+        text = " ".join(card.get_text(" ").split())
+        for said in (known.licence, known.groups, *known.traps):
+            assert " ".join(said.split()) in text
+        if known.available() and known.pictures:
+            assert known.title in card.img["alt"]
+            assert known.licence in text
 
 
 def test_every_chapter_opens_on_colab_and_downloads(site):

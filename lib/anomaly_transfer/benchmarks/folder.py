@@ -6,18 +6,15 @@ The layout is the field's common one, so it is how a reader brings images of the
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.images import SUFFIXES, ImageFiles, read_image
+from anomaly_transfer.images import SUFFIXES, ImageFiles, MaskFiles, read_image
 from anomaly_transfer.labels import NORMAL, Annotations
-from anomaly_transfer.splits import Fold
 
 GOOD = "good"
 
@@ -25,33 +22,16 @@ GOOD = "good"
 UNLABELLED = "unlabelled"
 
 
-@dataclass(frozen=True)
-class FolderContent:
-    """What a folder in the MVTec AD layout holds.
-
-    Attributes
-    ----------
-    category : Category
-        Its annotations have a further column ``mask``: path of the defect mask, or "".
-    fold : Fold
-        The official split: ``train/good`` against ``test``.
-    skipped : dict of str to str
-        Files that could not be used, and why.
-    """
-
-    category: Category
-    fold: Fold
-    skipped: dict[str, str]
-
-
-def read_folder(folder: str | Path) -> FolderContent:
-    """Read a folder in the MVTec AD layout; unreadable images are left out and reported.
+def read_folder(folder: str | Path, benchmark: str = "folder") -> Category:
+    """Read a folder in the MVTec AD layout; what cannot be used is left out and reported in ``skipped``.
 
     Parameters
     ----------
     folder : path
         Holds ``train/good/*``, and optionally ``test/good/*``, ``test/CLASS/*``, ``ground_truth/CLASS/*_mask.png``;
         images directly in ``test/`` count as unlabelled.
+    benchmark : str
+        Name of the benchmark that it belongs to.
 
     Raises
     ------
@@ -65,35 +45,51 @@ def read_folder(folder: str | Path) -> FolderContent:
             f"{folder} has no folder train/good. Expected: train/good/*.png (normal images to learn from), "
             "test/good/*.png and test/DEFECT/*.png (images to score), optionally ground_truth/DEFECT/*_mask.png."
         )
-    rows = [("train", NORMAL, path) for path in list_images(good)]
+    places = [("train", NORMAL, good)]
     test = folder / "test"
     if test.is_dir():
-        rows += [("test", UNLABELLED, path) for path in list_images(test)]
-        for kind in sorted(path for path in test.iterdir() if path.is_dir()):
-            rows += [("test", NORMAL if kind.name == GOOD else kind.name, path) for path in list_images(kind)]
-    readable, skipped = sift([path for _, _, path in rows])
+        kinds = sorted(path for path in test.iterdir() if path.is_dir())
+        places += [("test", NORMAL if kind.name == GOOD else kind.name, kind) for kind in kinds]
+        if list_images(test):
+            places.append(("test", UNLABELLED, test))
+    rows: list[tuple[str, str, Path]] = []
+    skipped: dict[str, str] = {}
+    for part, kind, place in places:
+        found = list_images(place)
+        skipped |= not_images(place) if found else {str(place): f"The folder {place} holds no images."}
+        rows += [(part, kind, path) for path in found]
+    readable, unreadable = sift([path for _, _, path in rows])
     rows = [row for row in rows if row[2] in readable]
     if sum(part == "train" for part, _, _ in rows) < 2:
         raise DataError(f"{good} holds fewer than 2 readable images: at least 2 normal images are needed to fit.")
+    masks, unusable = _masks(folder, rows)
     table = pd.DataFrame(
         {
             "id": [path.relative_to(folder).as_posix() for _, _, path in rows],
-            "group": [path.stem for _, _, path in rows],
+            "group": [path.relative_to(folder).as_posix() for _, _, path in rows],
             "anomaly_class": [kind for _, kind, _ in rows],
             "grade": np.nan,
             "part": [part for part, _, _ in rows],
-            "mask": [_mask(folder, kind, path) if part == "test" else "" for part, kind, path in rows],
         }
     )
-    images = ImageFiles(tuple(path for _, _, path in rows))
-    category = Category("folder", folder.resolve().name, images, Annotations(table))
-    is_train = (table["part"] == "train").to_numpy()
-    return FolderContent(category, Fold(np.flatnonzero(is_train), np.flatnonzero(~is_train)), skipped)
+    return Category(
+        benchmark,
+        folder.resolve().name,
+        ImageFiles(tuple(path for _, _, path in rows)),
+        Annotations(table, masks),
+        skipped=skipped | unreadable | unusable,
+    )
 
 
 def list_images(folder: Path) -> list[Path]:
     """Image files directly in a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def not_images(folder: Path) -> dict[str, str]:
+    """The other files in a folder, each with what is wrong; hidden files do not count."""
+    others = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() not in SUFFIXES)
+    return {str(path): f"The file {path} is not an image." for path in others if not path.name.startswith(".")}
 
 
 def sift(paths: list[Path]) -> tuple[set[Path], dict[str, str]]:
@@ -111,19 +107,25 @@ def sift(paths: list[Path]) -> tuple[set[Path], dict[str, str]]:
     return {path for path, why in problems.items() if why is None}, {str(p): w for p, w in problems.items() if w}
 
 
-def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
-    """A defect mask as a bool array of ``size`` (height, width); above 127 is defect.
+def _masks(folder: Path, rows: list[tuple[str, str, Path]]) -> tuple[MaskFiles | None, dict[str, str]]:
+    """Masks of the defective test images that have a usable one; and why the others are not used."""
+    paths: list[Path | None] = []
+    unusable = {}
+    for part, kind, image in rows:
+        mask = folder / "ground_truth" / kind / f"{image.stem}_mask.png"
+        why = _unlike(mask, image) if part == "test" and mask.is_file() else None
+        if why:
+            unusable[str(mask)] = why
+        paths.append(mask if part == "test" and mask.is_file() and not why else None)
+    return (MaskFiles(tuple(paths)) if any(paths) else None), unusable
 
-    Raises
-    ------
-    DataError
-        If the file cannot be read.
-    """
-    height, width = size
-    grey = read_image(path).convert("L").resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(grey) > 127
 
-
-def _mask(folder: Path, kind: str, image: Path) -> str:
-    path = folder / "ground_truth" / kind / f"{image.stem}_mask.png"
-    return str(path) if path.is_file() else ""
+def _unlike(mask: Path, image: Path) -> str | None:
+    """What is wrong with a mask, if anything."""
+    try:
+        sizes = read_image(mask).size, read_image(image).size
+    except DataError as error:
+        return str(error)
+    if sizes[0] != sizes[1]:
+        return f"The mask {mask} has {sizes[0][0]} x {sizes[0][1]} pixels, its image {sizes[1][0]} x {sizes[1][1]}."
+    return None

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 import numpy as np
+from scipy.ndimage import gaussian_filter, zoom
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -109,8 +110,30 @@ class Localiser(Detector):
             return self._anomaly_map(self._checked(features))
 
     def _anomaly_score(self, features: Features) -> np.ndarray:
-        return np.concatenate([self._anomaly_map(batch).max(axis=(1, 2)) for batch in features.batches()])
+        return np.concatenate([worst_patch(self._anomaly_map(batch)) for batch in features.batches()])
 
     @abstractmethod
     def _anomaly_map(self, features: Features) -> np.ndarray:
         """Score each patch; higher is more anomalous."""
+
+
+def worst_patch(maps: np.ndarray) -> np.ndarray:
+    """A localiser's score of each image, shape (n_images,), from its map, shape (n_images, rows, columns)."""
+    return maps.max(axis=(1, 2))
+
+
+def pixel_scores(patch_map: np.ndarray, image_size: int) -> np.ndarray:
+    """Scores of patches as scores of pixels: bilinear interpolation, then a Gaussian blur of one patch's width.
+
+    Parameters
+    ----------
+    patch_map : float array, shape (rows, columns)
+    image_size : int
+
+    Returns
+    -------
+    float array, shape (image_size, image_size)
+    """
+    factor = image_size / patch_map.shape[0], image_size / patch_map.shape[1]
+    fine = zoom(patch_map, factor, order=1, mode="nearest", grid_mode=True)
+    return gaussian_filter(fine, sigma=max(factor) / 2)

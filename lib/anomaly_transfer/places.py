@@ -1,0 +1,24 @@
+"""Where data sets and computed things lie on this machine: environment variables, else the user's folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+_NAME = "anomaly-transfer"
+
+
+def data_folder() -> Path:
+    """Fetched data sets: ``$ANOMALY_TRANSFER_DATA``, else the user's data folder."""
+    return _chosen("ANOMALY_TRANSFER_DATA", platformdirs.user_data_dir(_NAME))
+
+
+def store_folder() -> Path:
+    """Features and records: ``$ANOMALY_TRANSFER_STORE``, else the user's cache folder."""
+    return _chosen("ANOMALY_TRANSFER_STORE", platformdirs.user_cache_dir(_NAME))
+
+
+def _chosen(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or default).expanduser().resolve()
