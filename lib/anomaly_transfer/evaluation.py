@@ -59,8 +59,9 @@ def evaluate(
         Resamples; images are drawn with replacement within each stratum and label. The models stay as they are.
     seed : int
     clusters : array, shape (n,), optional
-        Which images resemble each other, e.g. exposures of one object: whole clusters are drawn. Without it images
-        count as independent, and where they are not, intervals are too narrow.
+        Which images resemble each other, e.g. exposures of one object: whole clusters are drawn, across strata, those
+        with an anomalous image apart from those without. Without it images count as independent, and where they
+        are not, intervals are too narrow.
 
     Returns
     -------
@@ -121,19 +122,18 @@ def rank_correlation(
     """
     scores, grades, strata = _checked(scores, grades, strata)
     rng = np.random.default_rng(seed)
-    total, weight = np.zeros(n_bootstrap + 1), 0.0
+    counts = _counts(rng, np.zeros(len(scores), dtype=bool), strata, clusters, n_bootstrap)
+    total, weight = np.zeros(n_bootstrap + 1), np.zeros(n_bootstrap + 1)
     for stratum in np.unique(strata):
         inside = np.flatnonzero(strata == stratum)
         if len(np.unique(grades[inside])) < 2 or len(np.unique(scores[inside])) < 2:
             continue
-        # Row 0 is the data themselves.
-        counts = np.vstack([np.ones(len(inside), dtype=int), _draws(rng, inside, clusters, n_bootstrap)])
-        rows = [np.repeat(inside, count) for count in counts]
-        total += len(inside) * np.array([_spearman(scores[chosen], grades[chosen]) for chosen in rows])
-        weight += len(inside)
-    if not weight:
+        rows = [np.repeat(inside, count) for count in counts[:, inside]]
+        total += [len(chosen) * _spearman(scores[chosen], grades[chosen]) for chosen in rows]
+        weight += [len(chosen) for chosen in rows]
+    if not weight[0]:
         raise EvaluationError("A rank correlation needs images of at least two grades with different scores.")
-    return _interval(total / weight)
+    return _interval(_mean(total, weight))
 
 
 def localisation(
@@ -176,26 +176,25 @@ def localisation(
     strata = np.zeros(len(maps), dtype=int) if strata is None else np.asarray(strata)
     defective = np.array([mask.any() for mask in masks])
     rng = np.random.default_rng(seed)
-    total, weight = np.zeros((n_bootstrap + 1, 2)), 0
+    counts = _counts(rng, defective, strata, clusters, n_bootstrap)
+    total, weight = np.zeros((n_bootstrap + 1, 2)), np.zeros((n_bootstrap + 1, 1))
     for stratum in np.unique(strata):
         inside = [int(row) for row in np.flatnonzero(strata == stratum)]
         if not defective[inside].any() or all(masks[row].all() for row in inside):
             continue
-        counts = np.ones((n_bootstrap + 1, len(inside)))
-        for kind in (True, False):
-            part = defective[inside] == kind
-            if part.any():
-                counts[1:, part] = _draws(rng, np.array(inside)[part], clusters, n_bootstrap)
-        found = _pixel_metrics([maps[row] for row in inside], [masks[row] for row in inside], counts)
-        total += defective[inside].sum() * found
-        weight += defective[inside].sum()
-    if not weight:
+        n_defective = counts[:, inside][:, defective[inside]].sum(axis=1, keepdims=True)
+        total += n_defective * _pixel_metrics(
+            [maps[row] for row in inside], [masks[row] for row in inside], counts[:, inside]
+        )
+        weight += n_defective
+    if not weight[0]:
         raise EvaluationError("Pixel metrics need at least one defect pixel and one normal pixel.")
-    return {name: _interval(total[:, column] / weight) for column, name in enumerate(("pixel_auroc", "pro"))}
+    samples = _mean(total, weight)
+    return {name: _interval(samples[:, column]) for column, name in enumerate(("pixel_auroc", "pro"))}
 
 
 def _pixel_metrics(maps: list[np.ndarray], masks: list[np.ndarray], counts: np.ndarray) -> np.ndarray:
-    """Pixel AUROC and PRO for each row of image weights, shape (rows, 2)."""
+    """Pixel AUROC and PRO for each row of image weights, shape (rows, 2); 0 where a row has no defect."""
     normal = np.concatenate([scores[~mask] for scores, mask in zip(maps, masks, strict=True)])
     # Descending, so that both rates rise along the axis; dense where PRO looks (up to 0.3).
     quantiles = np.concatenate([np.linspace(0, 0.3, 700), np.linspace(0.3, 1, 301)[1:]])
@@ -215,9 +214,9 @@ def _pixel_metrics(maps: list[np.ndarray], masks: list[np.ndarray], counts: np.n
         for region in range(1, count + 1):
             overlap[number] += share_above(scores[labels == region])
         regions[number] = count
-    fpr = (counts @ (false_rate * sizes[:, :1])) / (counts @ sizes[:, :1])
-    tpr = (counts @ (true_rate * sizes[:, 1:])) / (counts @ sizes[:, 1:])
-    pro = (counts @ overlap) / (counts @ regions)
+    fpr = (counts @ (false_rate * sizes[:, :1])) / np.maximum(counts @ sizes[:, :1], 1)
+    tpr = (counts @ (true_rate * sizes[:, 1:])) / np.maximum(counts @ sizes[:, 1:], 1)
+    pro = (counts @ overlap) / np.maximum(counts @ regions, 1)
     pixel_auroc = [_area(f, t) for f, t in zip(fpr, tpr, strict=True)]
     pro_area = [_area(f, p, upto=0.3) / 0.3 for f, p in zip(fpr, pro, strict=True)]
     return np.column_stack([pixel_auroc, pro_area])
@@ -253,16 +252,35 @@ def _checked(
     return scores, target, strata
 
 
-def _draws(rng: np.random.Generator, rows: np.ndarray, clusters: np.ndarray | None, number: int) -> np.ndarray:
-    """How often each of some rows occurs in each of ``number`` resamples, shape (number, len(rows)).
+def _counts(
+    rng: np.random.Generator, positive: np.ndarray, strata: np.ndarray, clusters: np.ndarray | None, number: int
+) -> np.ndarray:
+    """How often each image occurs in the data (row 0: once) and in each resample, shape (1 + number, n_images).
 
-    As many clusters as there are among the rows are drawn with replacement, and bring all their rows.
+    See :func:`evaluate` for what is drawn.
     """
-    of = np.arange(len(rows)) if clusters is None else np.unique(np.asarray(clusters)[rows], return_inverse=True)[1]
-    n_clusters = int(of.max()) + 1
-    # Several times faster than numpy's multinomial, which draws one binomial after the other.
-    drawn = (rng.integers(n_clusters, size=n_clusters) for _ in range(number))
-    return np.stack([np.bincount(numbers, minlength=n_clusters)[of] for numbers in drawn])
+    counts = np.ones((number + 1, len(positive)), dtype=int)
+    if clusters is None:
+        parts = [(strata == stratum) & (positive == label) for stratum in np.unique(strata) for label in (True, False)]
+        of = np.arange(len(positive))
+    else:
+        of = np.unique(clusters, return_inverse=True)[1]
+        mixed = np.isin(of, of[positive])
+        parts = [mixed, ~mixed]
+    for part in parts:
+        if part.any():
+            _, numbers = np.unique(of[part], return_inverse=True)
+            n_drawn = int(numbers.max()) + 1
+            # Several times faster than numpy's multinomial, which draws one binomial after the other.
+            drawn = (rng.integers(n_drawn, size=n_drawn) for _ in range(number))
+            counts[1:, part] = [np.bincount(chosen, minlength=n_drawn)[numbers] for chosen in drawn]
+    return counts
+
+
+def _mean(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted means of the data (row 0) and of the resamples; one that misses a label everywhere is left out."""
+    kept = weight.reshape(len(weight)) > 0
+    return total[kept] / weight[kept]
 
 
 def _bootstrap(
@@ -277,37 +295,38 @@ def _bootstrap(
     scores, positive, strata = _checked(scores, positive, strata)
     positive = positive.astype(bool)
     rng = np.random.default_rng(seed)
-    total, weight = np.zeros((n_bootstrap + 1, len(METRICS))), 0
+    counts = _counts(rng, positive, strata, clusters, n_bootstrap)
+    total, weight = np.zeros((n_bootstrap + 1, len(METRICS))), np.zeros((n_bootstrap + 1, 1))
     for stratum in np.unique(strata):
         inside = np.flatnonzero(strata == stratum)
         labels = positive[inside]
-        n_positive, n_negative = int(labels.sum()), int((~labels).sum())
-        if not n_positive * n_negative:
+        if labels.all() or not labels.any():
             continue
-        counts = np.ones((n_bootstrap + 1, len(labels)))
-        for label in (True, False):
-            counts[1:, labels == label] = _draws(rng, inside[labels == label], clusters, n_bootstrap)
         # In blocks of resamples that fit into the processor's cache.
-        blocks = np.array_split(counts, min(len(counts), -(-counts.size // 250_000)))
-        total += n_positive * np.concatenate([_weighted_metrics(scores[inside], labels, block) for block in blocks])
+        drawn = counts[:, inside]
+        blocks = np.array_split(drawn, min(len(drawn), -(-drawn.size // 250_000)))
+        found = np.concatenate([_weighted_metrics(scores[inside], labels, block) for block in blocks])
+        # A resample without both labels says nothing of this stratum.
+        n_positive = drawn[:, labels].sum(axis=1, keepdims=True) * drawn[:, ~labels].any(axis=1, keepdims=True)
+        total += n_positive * found
         weight += n_positive
-    if not weight:
+    if not weight[0]:
         raise EvaluationError(
             f"{int(positive.sum())} anomalous and {int((~positive).sum())} normal images: "
             "a metric needs both kinds within one stratum."
         )
-    return total / weight
+    return _mean(total, weight)
 
 
 def _weighted_metrics(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUROC, average precision and FPR at 95 % TPR for each row of weights, shape (rows, 3)."""
+    """AUROC, average precision and FPR at 95 % TPR for each row of weights, shape (rows, 3); 0 without both labels."""
     order = np.argsort(-scores, kind="stable")
     scores, positive, weights = scores[order], positive[order], weights[:, order]
     # One point of the curve after each group of tied scores.
     ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
     tp = np.cumsum(weights * positive, axis=1)[:, ends]
     fp = np.cumsum(weights * ~positive, axis=1)[:, ends]
-    tpr, fpr = tp / tp[:, -1:], fp / fp[:, -1:]
+    tpr, fpr = tp / np.maximum(tp[:, -1:], 1), fp / np.maximum(fp[:, -1:], 1)
     zero = np.zeros((len(weights), 1))
     tpr0, fpr0 = np.hstack([zero, tpr]), np.hstack([zero, fpr])
     auroc = np.trapezoid(tpr0, fpr0, axis=1)
@@ -318,7 +337,9 @@ def _weighted_metrics(scores: np.ndarray, positive: np.ndarray, weights: np.ndar
 
 
 def _spearman(scores: np.ndarray, grades: np.ndarray) -> float:
-    """Spearman correlation; a resample in which one side is constant counts as 0."""
+    """Spearman correlation; a resample that is empty, or in which one side is constant, counts as 0."""
+    if not len(scores):
+        return 0.0
     a, b = rankdata(scores), rankdata(grades)
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a**2).sum() * (b**2).sum())

@@ -43,7 +43,7 @@ class CIFAR10(OneClass):
     citation = "krizhevsky2009"
     size = "60,000 images, 170 MB to download"
     obtained = (
-        "`anomaly-transfer fetch cifar10` downloads it (address untried here), or put class folders of images at "
+        "`anomaly-transfer fetch cifar10` downloads it (address not tried yet), or put class folders of images at "
         "cifar10/train/CLASS and cifar10/test/CLASS in the data folder."
     )
     largest_input = 128

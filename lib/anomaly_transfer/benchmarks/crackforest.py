@@ -48,7 +48,7 @@ class CrackForest(Benchmark):
     citation = "shi2016"
     size = "118 photographs, 5 MB"
     obtained = (
-        "`anomaly-transfer fetch crackforest` downloads it (address untried here), or put its folders image and "
+        "`anomaly-transfer fetch crackforest` downloads it (address not tried yet), or put its folders image and "
         "groundTruth into the folder crackforest of the data folder."
     )
 

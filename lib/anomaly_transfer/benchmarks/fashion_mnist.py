@@ -26,7 +26,7 @@ class FashionMNIST(IdxSet):
     citation = "xiao2017"
     size = "70,000 images, 31 MB to download"
     obtained = (
-        "`anomaly-transfer fetch fashion_mnist` downloads it (address untried here); on Debian `apt-get install "
+        "`anomaly-transfer fetch fashion_mnist` downloads it (address not tried yet); on Debian `apt-get install "
         "dataset-fashion-mnist` brings it, too."
     )
     largest_input = 112

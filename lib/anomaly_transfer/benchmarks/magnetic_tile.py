@@ -109,8 +109,8 @@ class MagneticTile(Benchmark):
     citation = "huang2018"
     size = "1,344 images, 51 MB"
     obtained = (
-        "`anomaly-transfer fetch magnetic_tile` downloads it (address untried here), or put the folders MT_Blowhole to "
-        "MT_Uneven into the folder magnetic_tile of the data folder."
+        "`anomaly-transfer fetch magnetic_tile` downloads it (address not tried yet), or put the folders MT_Blowhole "
+        "to MT_Uneven into the folder magnetic_tile of the data folder."
     )
 
     def available(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ class MNIST(IdxSet):
     citation = "lecun1998"
     size = "70,000 images, 12 MB to download"
     obtained = (
-        "`anomaly-transfer fetch mnist` downloads it (address untried here), or put the four idx files, plain or "
+        "`anomaly-transfer fetch mnist` downloads it (address not tried yet), or put the four idx files, plain or "
         "gzipped, below the folder mnist in the data folder."
     )
     largest_input = 112

@@ -63,7 +63,7 @@ class MVTecFeatures(Benchmark):
     citation = "han2022"
     size = "2 x 5,354 vectors, 30 MB"
     obtained = (
-        "`anomaly-transfer fetch mvtec_features` downloads it (addresses untried here), or put the files at "
+        "`anomaly-transfer fetch mvtec_features` downloads it (addresses not tried yet), or put the files at "
         "mvtec_features/ResNet18/OBJECT.npz and mvtec_features/ViT/OBJECT.npz in the data folder."
     )
     pictures = False
