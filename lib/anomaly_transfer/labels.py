@@ -47,7 +47,7 @@ class Annotations:
         - ``anomaly_class`` (str): ``"normal"`` or the kind of anomaly;
         - ``grade`` (float): degree of anomaly in 0..1, NaN where the benchmark has none.
 
-        - ``part`` (str), only where there is an official split: ``"train"``, ``"test"`` or ``"unused"``.
+        - ``part`` (str), only where there is an official split: ``"train"`` or ``"test"``.
 
         Further columns are kept.
     masks : Masks, optional

@@ -193,7 +193,9 @@ def test_interleaved_views_are_told_apart_by_size():
 
     from anomaly_transfer.benchmarks.magnetic_tile import views
 
-    rows = [(100 + 20 * e, e, 120, 280) for e in range(1, 7)] + [(110 + 20 * e, e, 500, 350) for e in range(1, 7)]
+    # The second view is photographed now after, now before the first.
+    rows = [(100 + 20 * e, e, 120, 280) for e in range(1, 7)]
+    rows += [(100 + 20 * e + (10 if e % 2 else -5), e, 500, 350) for e in range(1, 7)]
     table = pd.DataFrame(rows, columns=["number", "exposure", "width", "height"]).sample(frac=1, random_state=0)
     assert pd.Series(views(table)).groupby(table["width"].to_numpy()).nunique().tolist() == [1, 1]
     assert len(set(views(table))) == 2
@@ -326,3 +328,30 @@ def test_loading_the_same_set_twice_gives_the_same_images(build):
         assert isinstance(first.images, Images)
         assert first.images.fingerprint == second.images.fingerprint
         assert first.annotations.fingerprint == second.annotations.fingerprint
+
+
+def test_idx_files_are_fetched_unpacked_and_checked(data, monkeypatch):
+    """The whole way, with a tiny set in the place of the real one."""
+    from hashlib import md5, sha256
+
+    from anomaly_transfer.benchmarks.mnist import MNIST
+
+    layouts.idx_set(data / "served", packed=True)
+    packed = {path.name: path for path in (data / "served").iterdir()}
+    resources = [(name, md5(path.read_bytes()).hexdigest()) for name, path in packed.items()]
+    plain = {name.removesuffix(".gz"): gzip.decompress(path.read_bytes()) for name, path in packed.items()}
+    monkeypatch.setattr(MNIST, "web", lambda self: ("http://no.such.host.invalid/", resources))
+    monkeypatch.setattr(MNIST, "unpacked", {name: sha256(content).hexdigest() for name, content in plain.items()})
+    benchmark = benchmarks.get("mnist")
+    with pytest.raises(DataError, match=r"put it at .*downloads/mnist/\S+-ubyte.gz"):
+        benchmark.fetch()
+    # By other means, as the message says.
+    shutil.copytree(data / "served", data / "downloads" / "mnist", dirs_exist_ok=True)
+    benchmark.fetch()
+    assert benchmark.available() == benchmark.categories
+    shutil.rmtree(data / "mnist")
+    monkeypatch.setattr(MNIST, "unpacked", dict.fromkeys(plain, "0" * 64))
+    with pytest.raises(DataError, match="something else than expected"):
+        benchmark.fetch()
+    assert not (data / "mnist").exists()
+    assert not (data / "mnist.partial").exists()

@@ -35,8 +35,8 @@ class CIFAR10(OneClass):
     splits = ("official",)
     groups = "each photograph is its own group"
     traps = (
-        "The ten kinds are among the thousand of ImageNet, on which the backbone was trained with labels: whoever "
-        "transfers from it has seen the anomalies named.",
+        "Most of the ten kinds are among the thousand of ImageNet, on which the backbone was trained with labels: "
+        "whoever transfers from it has seen the anomalies named.",
         "Copies saved as JPEG are about; numbers from them are not comparable with published ones to the decimal.",
     )
     licence = "none stated; cite the source"

@@ -32,7 +32,7 @@ class ConcreteCracks(Benchmark):
     groups = (
         f"blocks of {BLOCK:,} consecutive file numbers of one class. On average 87 crops share a photograph, which one "
         "is not published; if crops were numbered photograph by photograph, only those at the ends of a block are torn "
-        "apart (some 4 %)"
+        "apart"
     )
     traps = (
         "Random splits put crops of one photograph on both sides.",

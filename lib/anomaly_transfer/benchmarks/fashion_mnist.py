@@ -43,7 +43,7 @@ class FashionMNIST(IdxSet):
     def web(self) -> tuple[str, list[tuple[str, str]]]:
         from torchvision.datasets import FashionMNIST as Known
 
-        return Known.mirrors[-1], Known.resources
+        return Known.mirrors[0], Known.resources
 
 
 BENCHMARK = FashionMNIST()

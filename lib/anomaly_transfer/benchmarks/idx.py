@@ -79,16 +79,16 @@ class IdxSet(OneClass):
 
     def _fetch(self) -> None:
         mirror, resources = self.web()
+        packed_folder = self.folder.with_name("downloads") / self.name
 
         def fill(folder: Path) -> None:
             for name, md5 in resources:
-                packed = download(Source(mirror + name, f"md5:{md5}", name), folder)
+                packed = download(Source(mirror + name, f"md5:{md5}", name), packed_folder)
                 plain = folder / packed.stem
                 with gzip.open(packed) as stream, open(plain, "wb") as file:
                     shutil.copyfileobj(stream, file)
                 if file_hash(plain) != self.unpacked[plain.name]:
                     raise DataError(f"{name} unpacks to something else than expected: nothing was kept.")
-                packed.unlink()
 
         fetch_folder(self.folder, fill)
 

@@ -1,4 +1,4 @@
-"""Magnetic tiles: five kinds of surface defects with masks, each view photographed under several lights."""
+"""Magnetic tiles: five kinds of surface defects with masks, each view photographed in several exposures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _View:
 def views(table: pd.DataFrame) -> np.ndarray:
     """Which images show the same view of a tile: not published, but found in numbers and sizes.
 
-    Each view was photographed under up to seven lights (``exp0`` to ``exp6``) at increasing numbers, and cropped by
+    Each view was photographed in up to seven exposures (``exp0`` to ``exp6``) at increasing numbers, and cropped by
     hand to about the same size. Two views may be interleaved. In order of the numbers, an image joins the view of the
     most similar size among those photographed shortly before that lack its exposure; if there is none, it
     begins a view. What is left with fewer than six exposures may be a piece of the view before it, and is joined to
@@ -97,7 +97,7 @@ class MagneticTile(Benchmark):
     )
     categories = ("tile",)
     splits = ("grouped", "random", "matched")
-    groups = "images of one view of a tile under different lights, found by file number, exposure and crop size"
+    groups = "exposures of one view of a tile, guessed from file number, exposure and crop size"
     traps = (
         "Six exposures of each view: a random split puts the same spot of the same tile on both sides.",
         "A view may be called free in one exposure and defective in another.",

@@ -42,8 +42,7 @@ class MNIST(IdxSet):
     def web(self) -> tuple[str, list[tuple[str, str]]]:
         from torchvision.datasets import MNIST as Known
 
-        # torchvision names the original host first, which often refuses; the last is its own.
-        return Known.mirrors[-1], Known.resources
+        return Known.mirrors[0], Known.resources
 
 
 BENCHMARK = MNIST()

@@ -57,7 +57,8 @@ class MVTecFeatures(Benchmark):
     traps = (
         "Training and test images stand in one shuffled list: the official split cannot be restored, so numbers are "
         "not those of the official protocol.",
-        "How the images were resized, and from which layer the features come, is not stated with the files.",
+        "How the images were resized is not stated with the files, and the 1,000 numbers of the vision transformer "
+        "look like its class scores.",
     )
     licence = "derived from CC BY-NC-SA 4.0 images; ADBench is BSD-2-Clause"
     citation = "han2022"

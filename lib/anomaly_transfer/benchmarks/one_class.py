@@ -64,8 +64,6 @@ class OneClass(Benchmark):
         table = whole.table
         inside = table["label"] == category
         table = table.assign(group=table["id"], grade=np.nan, anomaly_class=table["label"].where(~inside, NORMAL))
-        if "part" in table:
-            table["part"] = table["part"].where(inside | (table["part"] == "test"), "unused")
         found = Category(self.name, category, whole.images, Annotations(table), self.largest_input, whole.note)
         # By label, so that all categories keep the same images, and share their features.
         return found.thinned(limit, by="label")

@@ -42,8 +42,8 @@ class Surfaces(Benchmark):
     groups = f"crops of one block of {BLOCK} x {BLOCK} pixels of a texture; for cells, the run (see ELPV)"
     traps = (
         "Drawn defects are easier to like than real ones. Use them where the truth must be known, not as a benchmark.",
-        "The class control has empty masks: images that go through the generator with severity 0. A detector that "
-        "separates it from normal has found the generator, not the defects.",
+        "The class control is handled like a defect, but nothing is drawn. It checks labels, folds and intervals, not "
+        "whether a detector reacts to the way defects are drawn.",
         "A texture is one photograph of 512 x 512 pixels: its crops vary less than a production line.",
     )
     licence = "textures CC0 (brick, grass, gravel as shipped by scikit-image); cells CC BY-NC-SA 4.0"
