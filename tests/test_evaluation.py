@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -197,6 +199,19 @@ def test_a_table_is_judged_by_class_and_grade():
     assert found["target"] == found["p = 1"]
     assert found["p = 1"]["auroc"].value > found["all"]["auroc"].value > found["p = 1/3"]["auroc"].value
     assert found["grade"]["spearman"].value > 0.5
+
+
+def test_thousands_of_strata_with_one_label_cost_nothing():
+    """Each image its own group, as in a one-class benchmark: only one stratum compares anything."""
+    scores, positive = np.random.default_rng(0).normal(size=5000), np.arange(5000) % 10 == 0
+    strata = np.arange(5000)
+    with pytest.raises(EvaluationError, match="within one stratum"):
+        evaluate(scores, positive, strata, 2000)
+    strata[:20] = -1
+    start = time.perf_counter()
+    found = evaluate(scores, positive, strata, 2000)
+    assert time.perf_counter() - start < 5
+    assert found == evaluate(scores[:20], positive[:20], None, 2000)
 
 
 def test_whole_clusters_are_resampled():

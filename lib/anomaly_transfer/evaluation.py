@@ -294,14 +294,23 @@ def _bootstrap(
     """Metrics of the data (row 0) and of each resample, shape (1 + n_bootstrap, n_metrics)."""
     scores, positive, strata = _checked(scores, positive, strata)
     positive = positive.astype(bool)
+    _, of, size = np.unique(strata, return_inverse=True, return_counts=True)
+    n_anomalous = np.bincount(of, weights=positive, minlength=len(size))
+    # A stratum with one label compares nothing; there may be thousands of them.
+    useful = ((n_anomalous > 0) & (n_anomalous < size))[of]
+    if not useful.any():
+        raise EvaluationError(
+            f"{int(positive.sum())} anomalous and {int((~positive).sum())} normal images: "
+            "a metric needs both kinds within one stratum."
+        )
+    scores, positive, strata = scores[useful], positive[useful], strata[useful]
+    clusters = None if clusters is None else np.asarray(clusters)[useful]
     rng = np.random.default_rng(seed)
     counts = _counts(rng, positive, strata, clusters, n_bootstrap)
     total, weight = np.zeros((n_bootstrap + 1, len(METRICS))), np.zeros((n_bootstrap + 1, 1))
     for stratum in np.unique(strata):
         inside = np.flatnonzero(strata == stratum)
         labels = positive[inside]
-        if labels.all() or not labels.any():
-            continue
         # In blocks of resamples that fit into the processor's cache.
         drawn = counts[:, inside]
         blocks = np.array_split(drawn, min(len(drawn), -(-drawn.size // 250_000)))
@@ -310,11 +319,6 @@ def _bootstrap(
         n_positive = drawn[:, labels].sum(axis=1, keepdims=True) * drawn[:, ~labels].any(axis=1, keepdims=True)
         total += n_positive * found
         weight += n_positive
-    if not weight[0]:
-        raise EvaluationError(
-            f"{int(positive.sum())} anomalous and {int((~positive).sum())} normal images: "
-            "a metric needs both kinds within one stratum."
-        )
     return _mean(total, weight)
 
 
