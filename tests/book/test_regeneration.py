@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from tests.book.conftest import EXECUTED, ROOT, SITE
 
+#: With the data folder that `make preview` saw; each test has one of its own.
+AS_BUILT = dict(os.environ)
+
 
 def left_out(folder, names):
     """What the copy does not need: environment, caches, and what other profiles built."""
@@ -31,7 +34,7 @@ def copy(tmp_path):
 def snakemake(folder, *words):
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--rerun-triggers", "params", *words]
     command += ["--config", "profile=smoke"]
-    env = os.environ | {"PYTHONPATH": str(folder / "lib"), "ANOMALY_TRANSFER_STORE": str(ROOT / "_store")}
+    env = AS_BUILT | {"PYTHONPATH": str(folder / "lib"), "ANOMALY_TRANSFER_STORE": str(ROOT / "_store")}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
