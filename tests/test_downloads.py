@@ -318,3 +318,19 @@ def test_gzip_of_nothing_is_no_archive(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(DataError, match="is damaged"):
         unpack(tmp_path / "x.tar.gz", tmp_path / "out", 1000)
+
+
+def test_an_archive_without_checksum_is_known_by_its_content(server, tmp_path):
+    members = [("top/a/1.txt", b"one"), ("top/more.md", b"any")]
+    server.files["y.zip"] = zipped(tmp_path / "made.zip", members).read_bytes()
+    (tmp_path / "same" / "a").mkdir(parents=True)
+    (tmp_path / "same" / "a" / "1.txt").write_bytes(b"one")
+    expected = content_hash(tmp_path / "same", "a/*")
+    of = Source(f"{server.url}/y.zip", None, "y.zip")
+    with pytest.raises(DataError, match="not what was expected"):
+        downloads.fetch_archive(of, tmp_path / "data" / "set", 1000, pattern="a/*", content="0" * 64)
+    assert left(tmp_path / "data") == ["downloads"]
+    downloads.fetch_archive(of, tmp_path / "data" / "set", 1000, pattern="a/*", content=expected)
+    assert left(tmp_path / "data" / "set") == ["a", "more.md"]
+    downloads.fetch_archive(of, tmp_path / "data" / "other", 1000, inside="in")
+    assert left(tmp_path / "data" / "other") == ["in"]

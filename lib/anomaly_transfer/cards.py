@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from markupsafe import Markup, escape
-from PIL import Image
+from PIL import Image, ImageOps
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
 from anomaly_transfer.labels import NORMAL
@@ -62,13 +62,9 @@ def sheet(category: Category) -> Image.Image:
         chosen = rows[np.linspace(0, len(rows) - 1, min(ROW, len(rows))).round().astype(int)]
         for column, row in enumerate(chosen):
             picture = category.images[int(row)]
-            # The longer side fills the square, so that shapes stay as they are.
-            picture.thumbnail((SIDE, SIDE)) if max(picture.size) > SIDE else None
-            if max(picture.size) < SIDE:
-                factor = SIDE / max(picture.size)
-                size = round(picture.width * factor), round(picture.height * factor)
-                picture = picture.resize(size, Image.Resampling.NEAREST)
-            canvas.paste(picture, (column * (SIDE + 2), line * (SIDE + 2)))
+            # Small pictures keep their pixels.
+            resampling = Image.Resampling.BICUBIC if max(picture.size) > SIDE else Image.Resampling.NEAREST
+            canvas.paste(ImageOps.contain(picture, (SIDE, SIDE), resampling), (column * (SIDE + 2), line * (SIDE + 2)))
     return canvas
 
 

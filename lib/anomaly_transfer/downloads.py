@@ -150,6 +150,38 @@ def _retrieve(source: Source, folder: Path, instead: str) -> None:
         ) from error
 
 
+def fetch_archive(
+    source: Source, folder: Path, max_bytes: int, inside: str = "", pattern: str = "", content: str = ""
+) -> None:
+    """Download an archive beside ``folder`` and make ``folder`` of what is in it.
+
+    Parameters
+    ----------
+    source : Source
+    folder : Path
+    max_bytes : int
+        See :func:`unpack`.
+    inside : str
+        Subfolder to unpack to.
+    pattern, content : str
+        Files, and what :func:`content_hash` must give for them, where the archive has no checksum.
+
+    Raises
+    ------
+    DataError
+        See :func:`download`, :func:`unpack` and :func:`check_content`.
+    """
+    archive = download(source, folder.with_name("downloads"))
+
+    def fill(partial: Path) -> None:
+        (partial / inside).mkdir(exist_ok=True)
+        unpack(archive, partial / inside, max_bytes)
+        if content:
+            check_content(partial, pattern, content, source)
+
+    fetch_folder(folder, fill)
+
+
 def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     """Unpack a tar or zip archive into an existing folder: plain files and folders only, none outside of it.
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
 from anomaly_transfer.benchmarks.one_class import Labelled, OneClass
-from anomaly_transfer.downloads import Source, download, fetch_folder, unpack
+from anomaly_transfer.downloads import Source, fetch_archive
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.images import SUFFIXES, ImageArray, ImageFiles
 
@@ -53,13 +51,7 @@ class CIFAR10(OneClass):
         return self.categories if (self.folder / BATCHES).is_dir() or (self.folder / "train").is_dir() else ()
 
     def _fetch(self) -> None:
-        archive = download(SOURCE, self.folder.with_name("downloads"))
-
-        def fill(folder: Path) -> None:
-            (folder / BATCHES).mkdir()
-            unpack(archive, folder / BATCHES, max_bytes=500_000_000)
-
-        fetch_folder(self.folder, fill)
+        fetch_archive(SOURCE, self.folder, max_bytes=500_000_000, inside=BATCHES)
 
     def read(self) -> Labelled:
         return self._from_batches() if (self.folder / BATCHES).is_dir() else self._from_folders()

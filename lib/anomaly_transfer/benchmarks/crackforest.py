@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.io import loadmat
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
-from anomaly_transfer.downloads import Source, check_content, download, fetch_folder, unpack
+from anomaly_transfer.downloads import Source, fetch_archive
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.images import ImageArray, MaskArray, read_image
 from anomaly_transfer.labels import NORMAL, Annotations
@@ -56,13 +56,7 @@ class CrackForest(Benchmark):
         return self.categories if all((self.folder / name).is_dir() for name in ("image", "groundTruth")) else ()
 
     def _fetch(self) -> None:
-        archive = download(SOURCE, self.folder.with_name("downloads"))
-
-        def fill(folder: Path) -> None:
-            unpack(archive, folder, max_bytes=100_000_000)
-            check_content(folder, FILES, CONTENT, SOURCE)
-
-        fetch_folder(self.folder, fill)
+        fetch_archive(SOURCE, self.folder, max_bytes=100_000_000, pattern=FILES, content=CONTENT)
 
     def load(self, category: str, limit: int | None = None) -> Category:
         self.check(category)

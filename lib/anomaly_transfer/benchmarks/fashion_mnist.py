@@ -30,6 +30,7 @@ class FashionMNIST(IdxSet):
         "dataset-fashion-mnist` brings it, too."
     )
     largest_input = 112
+    torchvision = "FashionMNIST"
     per_class = dict.fromkeys(categories, 7000)
     #: Where Debian's package dataset-fashion-mnist puts it.
     system = Path("/usr/share/datasets/fashion-mnist")
@@ -39,11 +40,6 @@ class FashionMNIST(IdxSet):
         "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     }
-
-    def web(self) -> tuple[str, list[tuple[str, str]]]:
-        from torchvision.datasets import FashionMNIST as Known
-
-        return Known.mirrors[0], Known.resources
 
 
 BENCHMARK = FashionMNIST()

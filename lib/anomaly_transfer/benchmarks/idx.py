@@ -66,11 +66,14 @@ class IdxSet(OneClass):
 
     Class attributes
     ----------------
+    torchvision : str
+        Name of the class there.
     unpacked : dict of file name to SHA-256 of the plain file
     system : Path, optional
         Where a system package puts the files.
     """
 
+    torchvision: str
     unpacked: ClassVar[Mapping[str, str]]
     system: Path | None = None
 
@@ -94,7 +97,10 @@ class IdxSet(OneClass):
 
     def web(self) -> tuple[str, list[tuple[str, str]]]:
         """Address, and name and MD5 sum of each gzipped file, as torchvision knows them."""
-        raise NotImplementedError
+        from torchvision import datasets  # takes seconds to import
+
+        known = getattr(datasets, self.torchvision)
+        return known.mirrors[0], known.resources
 
     def read(self) -> Labelled:
         files = self._files()

@@ -29,6 +29,7 @@ class MNIST(IdxSet):
         "gzipped, below the folder mnist in the data folder."
     )
     largest_input = 112
+    torchvision = "MNIST"
     per_class: ClassVar[Mapping[str, int]] = dict(
         zip(categories, (6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958), strict=True)
     )
@@ -38,11 +39,6 @@ class MNIST(IdxSet):
         "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     }
-
-    def web(self) -> tuple[str, list[tuple[str, str]]]:
-        from torchvision.datasets import MNIST as Known
-
-        return Known.mirrors[0], Known.resources
 
 
 BENCHMARK = MNIST()
