@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +186,40 @@ def load(name: str) -> Backbone:
             f"There is no backbone {name!r}: choose one of {', '.join(PACKAGED)} or a timm model name.{hint}"
         )
     return _load_timm(name)
+
+
+def with_network(backbone: Backbone, network: nn.Module, weights: str) -> Backbone:
+    """The same architecture and preprocessing with other parameters.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    network : torch.nn.Module
+        Of the same architecture; it is put into evaluation mode.
+    weights : str
+        Where the parameters came from.
+    """
+    network = network.eval()
+    return replace(backbone, network=network, weights=weights, weights_sha256=_parameters_hash(network.state_dict()))
+
+
+def untrained(backbone: Backbone, seed: int) -> Backbone:
+    """The same architecture with random parameters, as training from scratch would start: the control without transfer.
+
+    Batch norms keep their initial statistics (mean 0, variance 1).
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Of a network that timm can build by its name.
+    seed : int
+    """
+    architecture = PACKAGED[backbone.name].timm_model if backbone.name in PACKAGED else backbone.name
+    features_only = {} if isinstance(backbone.network, timm.models.EfficientNet) else {"features_only": True}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = timm.create_model(architecture, pretrained=False, **features_only)
+    return with_network(backbone, network, f"random, seed {seed}")
 
 
 def weights_hash(name: str) -> str:

@@ -103,6 +103,33 @@ def run(
             experiments.export([record], export)
 
 
+@app.command()
+def tables(
+    study: Annotated[str, typer.Argument(help="relations, few_shot or twins (Part I).")],
+    benchmark: Annotated[str, typer.Option(help="A benchmark that is here.")],
+    category: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all that are here.")] = None,
+    start: Annotated[list[str] | None, typer.Option(help="Repeatable; default: imagenet.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: 0.")] = None,
+    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Also copy the tables here (results/tables/PROFILE).")] = None,
+) -> None:
+    """Run the experiments of Part I that have no up-to-date table."""
+    from anomaly_transfer import benchmarks, few_shot, relations, twins
+    from anomaly_transfer.tables import export as copy
+
+    runs = {"relations": relations.run, "few_shot": few_shot.run, "twins": twins.run}
+    if study not in runs:
+        raise ValueError(f"There is no study {study!r}; choose from {', '.join(runs)}.")
+    known, chosen = benchmarks.get(benchmark), profiles.get(profile).name
+    for name in category or known.available() or known.categories:
+        for first in start or ["imagenet"]:
+            for number in seed or [0]:
+                table = runs[study](benchmark, name, first, number, chosen)
+                typer.echo(f"{table.slug}: {len(table.rows)} rows, {table.provenance.seconds['all']:.0f} s")
+                if export:
+                    copy([table], export)
+
+
 @app.command("records")
 def list_records(
     folder: Annotated[Path, typer.Argument(help="A folder of records, e.g. results/study or the store.")],
@@ -193,12 +220,12 @@ def store_size() -> None:
 @store_app.command("prune")
 def store_prune(
     unused_days: Annotated[float, typer.Option(min=0, help="Keep what was read within so many days.")] = 0.0,
-    features_only: Annotated[bool, typer.Option(help="Keep the records.")] = False,
+    features_only: Annotated[bool, typer.Option(help="Keep all the rest.")] = False,
 ) -> None:
     """Remove what can be computed again."""
-    from anomaly_transfer.store import Store
+    from anomaly_transfer.store import KINDS, Store
 
-    freed = Store().prune(unused_days, ("features",) if features_only else ("features", "records"))
+    freed = Store().prune(unused_days, ("features",) if features_only else KINDS)
     typer.echo(f"{freed / 1e6:.1f} MB freed")
 
 

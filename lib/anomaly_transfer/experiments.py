@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 from tqdm import tqdm
 
 from anomaly_transfer import backbones, benchmarks, detectors, profiles, records
@@ -268,7 +267,7 @@ class _Plan:
                 device=default_device(),
                 engine=default_engine(default_device()),
                 seconds=clock.laps,
-                peak_memory_mb=round(_peak_memory() / 2**20, 1),
+                peak_memory_mb=records.peak_memory_mb(),
                 date=records.now(),
             ),
         )
@@ -377,15 +376,6 @@ class _Clock:
         now = time.perf_counter()
         self.laps[stage] = round(self.laps.get(stage, 0.0) + now - self._last, 3)
         self._last = now
-
-
-def _peak_memory() -> int:
-    """Largest resident memory of this process so far, bytes."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return psutil.Process().memory_info().rss
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def export(found: Iterable[Record], folder: Path) -> int:

@@ -24,6 +24,12 @@ class Profile(BaseModel):
     seeds: tuple[int, ...] = Field(min_length=1)
     bootstrap: int = Field(ge=50, description="bootstrap resamples per interval")
     memory_bank: int = Field(ge=10, description="patches kept by the memory-bank detector")
+    sample: int = Field(ge=10, description="images on either side of a measure of similarity")
+    permutations: int = Field(ge=9, description="permutations of a test")
+    halves: int = Field(ge=4, description="random halves behind an interval of similarity")
+    self_supervised_images: int = Field(ge=20, description="normal images a network is trained on")
+    self_supervised_epochs: int = Field(ge=1)
+    draws: int = Field(ge=2, description="random choices of the few labelled images")
 
     @property
     def limit(self) -> int | None:

@@ -145,6 +145,15 @@ def hardware() -> str:
     return ", ".join(parts)
 
 
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, MiB."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return round(psutil.Process().memory_info().rss / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
+
+
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

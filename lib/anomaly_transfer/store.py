@@ -1,4 +1,4 @@
-"""The on-disk store of features and records: computed once, found by what they were computed from.
+"""The on-disk store of features, networks, records and tables: computed once, found by what they were computed from.
 
 An entry is a folder named by its key. It is written beside its place under a lock, flushed to disk and renamed,
 so a reader sees all of it or nothing; a process killed while writing leaves only a ``.partial`` folder, which the
@@ -28,11 +28,11 @@ from anomaly_transfer.fingerprint import code_hash, digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.places import store_folder
 
-KINDS = ("features", "records")
+KINDS = ("features", "encoders", "records", "tables")
 
 
 class Store:
-    """Features and records on disk.
+    """What has been computed, on disk.
 
     Parameters
     ----------

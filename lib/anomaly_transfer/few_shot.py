@@ -1,0 +1,179 @@
+"""What a few labels buy, from four starts (P1.c). Explained in the chapter *Normal data as a source domain*.
+
+A linear classifier is fitted on the frozen features of k labelled images a class, drawn from the source, and tested on
+the target, which shares no group with it. The same draws are used for every start, so that starts can be compared
+draw by draw.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import roc_auc_score
+
+from anomaly_transfer import benchmarks, domains, profiles
+from anomaly_transfer.domains import Domains
+from anomaly_transfer.fingerprint import digest
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.similarity import transferability
+from anomaly_transfer.store import Store
+from anomaly_transfer.tables import Table, kept
+
+SHOTS = (1, 2, 5, 10, 20)
+#: Shots at which single levels are compared.
+LEVEL_SHOTS = 5
+#: Name of all levels together.
+ALL = "all"
+#: Fewer images of a class than this in the target measure nothing.
+LEAST = 8
+
+
+def run(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store | None = None) -> Table:
+    """Few-shot detection and recognition on one category from one start.
+
+    Parameters
+    ----------
+    benchmark, category : str
+        Of a benchmark with pictures.
+    start : str
+        One of ``domains.STARTS``.
+    seed : int
+    profile : str
+    store : Store, optional
+
+    Returns
+    -------
+    Table
+        One row a (task, anomaly class, level, k, draw), with the column ``value``. Tasks: ``detection`` (AUROC of the
+        class against normal), ``recognition`` (balanced accuracy over normal and all classes that have enough images),
+        and, for each level, with k = 0 and all labels of the target, ``hscore``, ``logme``, ``leep``, ``probe`` and
+        ``knn`` (see ``similarity.transferability``).
+    """
+    store, sizes = store or Store(), profiles.get(profile)
+    found = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
+    chosen = sizes.model_dump(include=set(_SETTINGS))
+
+    def compute() -> pd.DataFrame:
+        normal = found.category.images.take(found.rows(found.source, NORMAL))
+        network = domains.network(start, sizes, normal, seed, store)
+        side = min(sizes.image_size, found.category.largest_input or sizes.image_size)
+        features = store.features(found.category.images, network, side)
+        arrays = {level: _standardised(features[level], found) for level in domains.levels(network)}
+        # Each level counts the same, however many channels it has.
+        arrays = {level: x / np.sqrt(x.shape[1]) for level, x in arrays.items()}
+        rows = few_shot(found, {ALL: np.hstack(list(arrays.values()))}, SHOTS, sizes.draws, seed)
+        rows += few_shot(found, arrays, (LEVEL_SHOTS,), sizes.draws, seed)
+        head = domains.class_probabilities(network, features) if start == "imagenet" else None
+        rows += estimates(found, arrays, head)
+        return pd.DataFrame(rows)
+
+    return kept(
+        study="few_shot",
+        module="anomaly_transfer.few_shot",
+        coordinates={"benchmark": benchmark, "category": category, "start": start, "seed": seed, "profile": profile},
+        settings=chosen,
+        data=digest([found.category.content.fingerprint, found.category.annotations.fingerprint]),
+        weights=sizes.backbone,
+        compute=compute,
+        note=found.category.note,
+        store=store,
+    )
+
+
+_SETTINGS = (
+    "backbone",
+    "image_size",
+    "images_per_category",
+    "draws",
+    "self_supervised_images",
+    "self_supervised_epochs",
+)
+
+
+def few_shot(
+    domain: Domains, arrays: dict[str, np.ndarray], shots: tuple[int, ...], draws: int, seed: int
+) -> list[dict[str, str | int | float]]:
+    """Detection of each class and recognition of all, for some levels.
+
+    Parameters
+    ----------
+    domain : Domains
+    arrays : dict of level to float array, shape (n_rows, d)
+    shots : tuple of int
+        Labelled images a class, normal included. A class that has fewer in the source is left out.
+    draws : int
+    seed : int
+        The draws depend on it, on k and on the class alone.
+
+    Returns
+    -------
+    list of rows
+    """
+    rows: list[dict[str, str | int | float]] = []
+    classes = [name for name in domain.classes if len(domain.rows(domain.target, name)) >= LEAST]
+    normal = domain.rows(domain.target, NORMAL)
+    for k in shots:
+        usable = [name for name in classes if len(domain.rows(domain.source, name)) >= k]
+        for draw in range(draws):
+            rng = np.random.default_rng([seed, k, draw])
+            chosen = {name: rng.permutation(domain.rows(domain.source, name))[:k] for name in (NORMAL, *usable)}
+            for level, x in arrays.items():
+                for name in usable:
+                    anomalous = domain.rows(domain.target, name)
+                    scores = _fitted(x, {0: chosen[NORMAL], 1: chosen[name]}).decision_function(
+                        x[np.concatenate([normal, anomalous])]
+                    )
+                    value = roc_auc_score(np.repeat([0, 1], [len(normal), len(anomalous)]), scores)
+                    rows.append(_row("detection", name, level, k, draw, value))
+                if len(usable) > 1:
+                    classifier = _fitted(x, chosen)
+                    right = [
+                        np.mean(classifier.predict(x[domain.rows(domain.target, name)]) == name)
+                        for name in (NORMAL, *usable)
+                    ]
+                    rows.append(_row("recognition", f"{len(usable) + 1} classes", level, k, draw, np.mean(right)))
+    return rows
+
+
+def estimates(
+    domain: Domains, arrays: dict[str, np.ndarray], head: np.ndarray | None
+) -> list[dict[str, str | int | float]]:
+    """Transferability of each level to the target's labels, by estimate and in truth."""
+    kinds = domain.table["anomaly_class"].to_numpy()[domain.target]
+    groups = domain.groups[domain.target]
+    # Groups that are few are of both labels; then the folds may cut them.
+    groups = groups if len(np.unique(groups)) > 2 * transferability.N_FOLDS else None
+    counts = pd.Series(kinds).value_counts()
+    kept_rows = np.isin(kinds, counts.index[counts >= LEAST])
+    labels, inside = kinds[kept_rows], domain.target[kept_rows]
+    groups = None if groups is None else groups[kept_rows]
+    rows = []
+    for level, x in arrays.items():
+        found = {
+            "hscore": transferability.hscore(x[inside], labels),
+            "logme": transferability.logme(x[inside], labels),
+            "probe": transferability.probe_accuracy(x[inside], labels, groups),
+            "knn": transferability.knn_accuracy(x[inside], labels, groups),
+        }
+        if head is not None and level == list(arrays)[-1]:
+            found["leep"] = transferability.leep(head[inside], labels)
+        rows += [_row(task, "", level, 0, 0, value) for task, value in found.items()]
+    return rows
+
+
+def _row(task: str, anomaly_class: str, level: str, k: int, draw: int, value: float) -> dict[str, str | int | float]:
+    return {"task": task, "anomaly_class": anomaly_class, "level": level, "k": k, "draw": draw, "value": float(value)}
+
+
+def _standardised(x: np.ndarray, domain: Domains) -> np.ndarray:
+    """Each channel in standard deviations of the source's normal images, which need no label."""
+    normal = x[domain.rows(domain.source, NORMAL)]
+    deviation = normal.std(axis=0)
+    return (x - normal.mean(axis=0)) / np.maximum(deviation, 0.1 * np.median(deviation) + 1e-6)
+
+
+def _fitted(x: np.ndarray, chosen: dict) -> RidgeClassifier:
+    rows = np.concatenate(list(chosen.values()))
+    labels = np.repeat(list(chosen), [len(part) for part in chosen.values()])
+    return RidgeClassifier(alpha=1.0).fit(x[rows], labels)

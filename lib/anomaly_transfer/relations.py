@@ -1,0 +1,446 @@
+"""Is normal close to each kind of anomaly? The experiments of Part I.
+
+For one category and one network: how far is each anomaly class of the target from the normal images of the source, and
+how far is that on a scale from *as near as further normal images are* to *as far as natural photographs are*?
+Explained in the chapter *The hypothesis*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from anomaly_transfer import benchmarks, domains, profiles, similarity, sources
+from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.detectors.patch import patch_features
+from anomaly_transfer.domains import Domains
+from anomaly_transfer.evaluation import Interval
+from anomaly_transfer.features import Features, map_levels
+from anomaly_transfer.fingerprint import digest
+from anomaly_transfer.images import Images
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.profiles import Profile
+from anomaly_transfer.similarity import Measure
+from anomaly_transfer.similarity.base import MINIMUM, Statistic
+from anomaly_transfer.similarity.resampling import half, swapped
+from anomaly_transfer.store import Store
+from anomaly_transfer.tables import Table, kept
+
+#: The measure that decides, chosen before any anomaly was looked at: unbiased, bounded, blind to rotation and scale,
+#: with one bandwidth for all comparisons. All others are shown beside it.
+PRIMARY = "mmd"
+#: Measures that cost little enough to be taken at every level; the rest at the middle one.
+CHEAP = ("mmd", "mmd_multi", "energy", "frechet", "covariance", "subspace")
+#: Said beforehand: a class is close to normal if the whole interval of its nearness lies above this.
+NEAR = 0.5
+#: Said beforehand: a margin (see :func:`separability`) below this is narrow.
+NARROW = 1.0
+ALPHA = 0.05
+
+
+def run(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store | None = None) -> Table:
+    """How each anomaly class of one category is related to its normal images, as one network sees them.
+
+    Parameters
+    ----------
+    benchmark, category : str
+    start : str
+        One of ``domains.STARTS``.
+    seed : int
+    profile : str
+    store : Store, optional
+
+    Returns
+    -------
+    Table
+        One row a (region, level, anomaly class, measure), with the columns of :class:`Comparison`, and with
+        ``separability`` and ``margin`` in the rows of the primary measure on images.
+    """
+    store, sizes = store or Store(), profiles.get(profile)
+    found = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
+    chosen = profiles.Profile.model_dump(sizes, include=set(_SETTINGS))
+
+    def compute() -> pd.DataFrame:
+        if isinstance(found.category.content, Features):
+            return _of_vectors(found, benchmark, category, sizes, seed)
+        normal = found.category.images.take(found.rows(found.source, NORMAL))
+        network = domains.network(start, sizes, normal, seed, store)
+        return _of_images(found, f"{benchmark}/{category}", network, sizes, seed, store)
+
+    return kept(
+        study="relations",
+        module="anomaly_transfer.relations",
+        coordinates={"benchmark": benchmark, "category": category, "start": start, "seed": seed, "profile": profile},
+        settings=chosen,
+        data=digest([found.category.content.fingerprint, found.category.annotations.fingerprint]),
+        weights=sizes.backbone,
+        compute=compute,
+        note=found.category.note,
+        store=store,
+    )
+
+
+_SETTINGS = (
+    "backbone",
+    "image_size",
+    "images_per_category",
+    "sample",
+    "permutations",
+    "halves",
+    "self_supervised_images",
+    "self_supervised_epochs",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One anomaly class on the scale between normal and photographs.
+
+    Attributes
+    ----------
+    anomaly : float
+        Source normal against the class: a value of the measure.
+    ceiling : float
+        Source normal against as many normal images of the target.
+    rivals, scales : dict of str to float
+        The class against each other source; and as many normal images of the target against it.
+    excess, excess_error : float
+        ``anomaly - ceiling`` (its negative for similarities: positive is always farther), and its standard error.
+    p_value : float
+        Of the null that class and normal images of the target may change places: share of permutations with at
+        least the excess. NaN where none were made.
+    nearness : dict of str to Interval
+        For each rival, ``(rival - anomaly) / (scale - ceiling)``: 1 where the class lies between source and rival as
+        normal images do, 0 where it is as far from the one as from the other, -1 where it lies as the rival does. The
+        interval is Fieller's (1954), and unbounded (NaN) where normal images are not clearly nearer to normal images
+        than to the rival: then there is no scale.
+    n : int
+        Images of the class.
+    """
+
+    anomaly: float
+    ceiling: float
+    rivals: dict[str, float]
+    scales: dict[str, float]
+    excess: float
+    excess_error: float
+    p_value: float
+    nearness: dict[str, Interval]
+    n: int
+
+
+def compare(
+    measure: Measure,
+    statistic: Statistic,
+    normal: np.ndarray,
+    further: np.ndarray,
+    anomalous: np.ndarray,
+    rivals: dict[str, np.ndarray],
+    groups: np.ndarray,
+    n_permutations: int,
+    n_halves: int,
+    rng: np.random.Generator,
+) -> Comparison:
+    """Put an anomaly class on the scale between normal and its rivals.
+
+    Parameters
+    ----------
+    measure : Measure, unpaired
+    statistic : Statistic
+        ``measure.on(...)`` a pool with all rows.
+    normal, further, anomalous : int arrays
+        Rows of the source's normal images, of the target's, and of the class; the last two of equal length, so that
+        what depends on the number of images is the same for both.
+    rivals : dict of str to int array
+    groups : array
+        Group of every row of the pool.
+    n_permutations, n_halves : int
+        Standard errors are the spread over random halves of all samples (see ``similarity.relate``).
+    rng : numpy Generator
+    """
+    sign = 1.0 if measure.farther else -1.0
+
+    def values(normal, further, anomalous, rivals):
+        mine = [statistic(anomalous, rows) for rows in (normal, *rivals.values())]
+        ceiling = [statistic(further, rows) for rows in (normal, *rivals.values())]
+        return np.array([mine, ceiling])
+
+    found = values(normal, further, anomalous, rivals)
+    halves = []
+    for _ in range(n_halves):
+        one, two, three = (half(part, groups, rng) for part in (normal, further, anomalous))
+        halves.append(values(one, two, three, {name: half(part, groups, rng) for name, part in rivals.items()}))
+    resampled = np.array(halves)
+    excess = sign * (found[0, 0] - found[1, 0])
+    p_value = np.nan
+    if n_permutations:
+        pairs = (swapped(anomalous, further, groups, rng) for _ in range(n_permutations))
+        null = [sign * (statistic(a, normal) - statistic(b, normal)) for a, b in pairs]
+        p_value = (1 + np.sum(np.asarray(null) >= excess)) / (1 + n_permutations)
+    nearness = {}
+    for column, name in enumerate(rivals, start=1):
+        # For the class (above) and for normal images (below): how much farther the rival is than the source.
+        above, below = found[:, column] - found[:, 0]
+        drawn = resampled[:, :, column] - resampled[:, :, 0]
+        nearness[name] = fieller(above, below, np.cov(drawn, rowvar=False))
+    return Comparison(
+        anomaly=found[0, 0],
+        ceiling=found[1, 0],
+        rivals=dict(zip(rivals, found[0, 1:], strict=True)),
+        scales=dict(zip(rivals, found[1, 1:], strict=True)),
+        excess=excess,
+        excess_error=float(np.std(resampled[:, 0, 0] - resampled[:, 1, 0], ddof=1)),
+        p_value=float(p_value),
+        nearness=nearness,
+        n=len(anomalous),
+    )
+
+
+def fieller(above: float, below: float, covariance: np.ndarray) -> Interval:
+    """A ratio of two normal estimates with its 95 % interval (Fieller, 1954).
+
+    Parameters
+    ----------
+    above, below : float
+    covariance : float array, shape (2, 2), of the two
+
+    Returns
+    -------
+    Interval
+        With NaN as bounds where ``below`` is not clearly different from zero: any ratio is possible.
+    """
+    z = 1.96**2
+    (vaa, vab), (_, vbb) = covariance
+    a, b, c = below**2 - z * vbb, above * below - z * vab, above**2 - z * vaa
+    ratio = above / below if below else np.nan
+    if a <= 0 or b**2 < a * c:
+        return Interval(value=ratio, low=np.nan, high=np.nan)
+    root = np.sqrt(b**2 - a * c)
+    return Interval(value=ratio, low=float((b - root) / a), high=float((b + root) / a))
+
+
+def matched(domain: Domains, anomaly_class: str, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """As many images of a class as of normal ones, from the target, with the same shares of each group.
+
+    Where a group holds images of both kinds, as many of each are drawn from it; groups of one kind only (no object is
+    seen both with and without the anomaly) are drawn from freely.
+
+    Returns
+    -------
+    int array, int array
+        Rows of the class and of normal images, equally many, at most ``most``.
+    """
+    anomalous, normal = domain.rows(domain.target, anomaly_class), domain.rows(domain.target, NORMAL)
+    groups = domain.groups
+    shared = np.intersect1d(groups[anomalous], groups[normal])
+    if not len(shared):
+        n = min(len(anomalous), len(normal), most)
+        return rng.permutation(anomalous)[:n], rng.permutation(normal)[:n]
+    pairs = []
+    for group in shared:
+        a, b = (rng.permutation(rows[groups[rows] == group]) for rows in (anomalous, normal))
+        pairs += list(zip(a, b, strict=False))
+    chosen = np.array(pairs)[rng.permutation(len(pairs))[:most]]
+    return chosen[:, 0], chosen[:, 1]
+
+
+def separability(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+    """How well, and by how much, a linear classifier tells a class from normal on groups that it has not seen.
+
+    Parameters
+    ----------
+    train, test : (normal, anomalous), float arrays, shape (n, d)
+
+    Returns
+    -------
+    auroc, margin : float
+        AUROC on ``test``; and the gap between the 95th percentile of its normal scores and the 5th percentile of its
+        anomalous ones, in standard deviations of the scores within the classes: negative where the bulks overlap.
+    """
+    x, y = np.concatenate(train), np.repeat([0, 1], [len(train[0]), len(train[1])])
+    classifier = make_pipeline(StandardScaler(), RidgeClassifier(alpha=x.shape[1], class_weight="balanced")).fit(x, y)
+    scores = [classifier.decision_function(part) for part in test]
+    labels = np.repeat([0, 1], [len(part) for part in scores])
+    within = np.sqrt(np.mean([np.var(part) for part in scores]))
+    gap = np.percentile(scores[1], 5) - np.percentile(scores[0], 95)
+    return float(roc_auc_score(labels, np.concatenate(scores))), float(gap / max(within, 1e-12))
+
+
+def _of_images(domain: Domains, where: str, network: Backbone, sizes: Profile, seed: int, store: Store) -> pd.DataFrame:
+    images, side = domain.category.images, min(sizes.image_size, domain.category.largest_input or sizes.image_size)
+    beside = sources.beside(images, where, sizes.sample, seed)
+    levels = domains.levels(network)
+    arrays = [store.features(part, network, side) for part in (images, *beside.values())]
+    frames = []
+    for number, level in enumerate(levels):
+        measures = similarity.UNPAIRED if number == len(levels) // 2 else _cheap()
+        pool = [features[level] for features in arrays]
+        frames.append(_level(domain, pool, list(beside), measures, sizes, seed, "image", level))
+    if domain.category.annotations.has_masks:
+        frames.append(_patches(domain, beside, network, side, sizes, seed, store))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _of_vectors(domain: Domains, benchmark: str, category: str, sizes: Profile, seed: int) -> pd.DataFrame:
+    """Where a benchmark gives features only, the rival is what the same network makes of the other objects."""
+    level = domain.category.content.levels[0]  # type: ignore[union-attr]
+    network = category.partition("-")[0]
+    rng = np.random.default_rng(seed)
+    others = []
+    for name in benchmarks.get(benchmark).available():
+        if name.startswith(f"{network}-") and name != category:
+            found = benchmarks.get(benchmark).load(name)
+            normal = np.flatnonzero(found.annotations.open()["anomaly_class"] == NORMAL)
+            others.append(rng.permutation(found.content[level][normal])[: -(-sizes.sample // 9)])  # type: ignore
+    vectors = domain.category.content[level]  # type: ignore[index]
+    noise = rng.normal(vectors.mean(), vectors.std(), (sizes.sample, vectors.shape[1]))
+    pool = [vectors, np.concatenate(others)[: sizes.sample], noise]
+    return _level(domain, pool, ["materials", "noise"], similarity.UNPAIRED, sizes, seed, "image", level)
+
+
+def _cheap() -> list[Measure]:
+    return [measure for measure in similarity.UNPAIRED if measure.name in CHEAP]
+
+
+def _level(
+    domain: Domains,
+    arrays: Sequence[np.ndarray],
+    rivals: Sequence[str],
+    measures: Sequence[Measure],
+    sizes: Profile,
+    seed: int,
+    region: str,
+    level: str,
+) -> pd.DataFrame:
+    """Rows of one level: ``arrays`` are the category's features, then those of each rival."""
+    rng = np.random.default_rng([seed, len(level)])
+    normal = rng.permutation(domain.rows(domain.source, NORMAL))[: sizes.sample]
+    chosen = {name: matched(domain, name, sizes.sample, rng) for name in domain.classes}
+    chosen = {name: pair for name, pair in chosen.items() if len(pair[0]) >= 2 * MINIMUM}
+    inside = np.unique(np.concatenate([normal, *(rows for pair in chosen.values() for rows in pair)]))
+    place = {row: number for number, row in enumerate(inside)}
+    pool = np.concatenate([arrays[0][inside], *arrays[1:]])
+    starts = np.cumsum([len(inside), *(len(array) for array in arrays[1:])])
+    others = {name: np.arange(a, b) for name, a, b in zip(rivals, starts, starts[1:], strict=False)}
+    groups = np.concatenate(
+        [domain.groups[inside].astype(str), [f"beside {n}" for n in range(len(pool) - len(inside))]]
+    )
+    rows_of = np.vectorize(place.__getitem__)
+    rows = []
+    for measure in measures:
+        statistic = measure.on(pool, pool[rows_of(normal)], groups)
+        n_permutations = sizes.permutations if measure.name == PRIMARY else 0
+        for name, (anomalous, further) in chosen.items():
+            found = compare(
+                measure, statistic, rows_of(normal), rows_of(further), rows_of(anomalous), others, groups,
+                n_permutations, sizes.halves, rng,
+            )  # fmt: skip
+            row = {"region": region, "level": level, "anomaly_class": name, "measure": measure.name, "n": found.n}
+            row |= {"anomaly": found.anomaly, "ceiling": found.ceiling, **found.rivals}
+            row |= {"excess": found.excess, "excess_error": found.excess_error, "p_value": found.p_value}
+            for rival in rivals:
+                nearness = found.nearness[rival].model_dump().items()
+                row |= {f"{what} against {rival}": value for what, value in nearness}
+            if measure.name == PRIMARY and region == "image" and len(domain.rows(domain.source, name)) >= MINIMUM:
+                sides = [
+                    tuple(arrays[0][domain.rows(part, kind)] for kind in (NORMAL, name))
+                    for part in (domain.source, domain.target)
+                ]
+                row["separability"], row["margin"] = separability(*sides)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _patches(
+    domain: Domains, beside: Mapping[str, Images], network: Backbone, side: int, sizes: Profile, seed: int, store: Store
+) -> pd.DataFrame:
+    """The same for single patches: on the defect, and, in the same pictures, as far from it as can be."""
+    level = map_levels(network, strides=(16,))[0]
+    rng = np.random.default_rng(seed)
+    maps = store.features(domain.category.images, network, side, (level,))
+    grid = maps.arrays[level].shape[-2:]
+    masks = domain.category.masks(np.arange(len(maps)), side)
+    covered = [None if mask is None else _coverage(mask, grid) for mask in masks]
+    known = np.array([mask is not None for mask in covered])
+    everywhere = np.arange(grid[0] * grid[1])
+    on, off = np.zeros(len(maps), dtype=int), np.zeros(len(maps), dtype=int)
+    for row, cover in enumerate(covered):
+        if cover is None or not cover.any():
+            on[row] = off[row] = rng.choice(everywhere)
+        else:
+            on[row], off[row] = cover.argmax(), _farthest(cover, grid)
+    # Normal patches are taken at the same places: a position tells much, at the rim above all.
+    defective = np.flatnonzero(np.array([cover is not None and cover.any() for cover in covered]))
+    blank = np.setdiff1d(np.arange(len(maps)), defective)
+    if not len(defective):
+        return pd.DataFrame()
+    on[blank], off[blank] = rng.choice(on[defective], len(blank)), rng.choice(off[defective], len(blank))
+    rivals = [_picked(store.features(images, network, side, (level,)), None, rng) for images in beside.values()]
+    part = Domains(
+        domain.category, domain.table, domain.source[known[domain.source]], domain.target[known[domain.target]]
+    )
+    frames = [
+        _level(part, [_picked(maps, place, rng), *rivals], list(beside), _cheap(), sizes, seed, region, level)
+        for region, place in (("defect", on), ("background", off))
+    ]
+    return pd.concat(frames)
+
+
+def _coverage(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Share of each patch that a mask covers, shape (rows * columns,)."""
+    rows, columns = (np.linspace(0, length, n + 1).astype(int)[:-1] for length, n in zip(mask.shape, grid, strict=True))
+    sums = np.add.reduceat(np.add.reduceat(mask.astype(float), rows, axis=0), columns, axis=1)
+    return sums.ravel()
+
+
+def _farthest(cover: np.ndarray, grid: tuple[int, int]) -> int:
+    """The patch farthest from any that is covered."""
+    where = np.argwhere(np.ones(grid, dtype=bool))
+    gaps = np.linalg.norm(where[:, None] - where[cover > 0][None], axis=-1).min(axis=1)
+    return int(gaps.argmax())
+
+
+def _picked(maps: Features, place: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """One patch of each image, shape (n, channels); at random where no place is given."""
+    found: list[np.ndarray] = []
+    for batch in maps.batches():
+        patches = patch_features(batch)
+        flat = patches.reshape(len(patches), -1, patches.shape[-1])
+        start = sum(len(part) for part in found)
+        chosen = rng.integers(flat.shape[1], size=len(flat)) if place is None else place[start : start + len(flat)]
+        found.append(flat[np.arange(len(flat)), chosen])
+    return np.concatenate(found)
+
+
+def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a case (benchmark, category, start, region, level, class): what the primary measure says of it.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of :func:`run`, of any number of tables.
+
+    Returns
+    -------
+    DataFrame
+        With ``nearness``, ``low``, ``high``; ``near`` (P1.a: whole interval above :data:`NEAR`); ``nearer`` (P1.b:
+        above 0, so nearer to normal than to the rival); and ``differs``: the class is farther than normal images, after
+        Benjamini and Hochberg's correction over all cases of a benchmark at a level of 5 %.
+    """
+    rows = frame[frame["measure"] == PRIMARY]
+    scales = {rival: rows.filter(like=f" against {rival}") for rival in ("photographs", "materials")}
+    # Where a benchmark gives features only, there are no photographs.
+    found = [scale.set_axis(["nearness", "low", "high"], axis=1) for scale in scales.values() if len(scale.columns)]
+    scale = found[0] if len(found) == 1 else found[0].where(rows["photographs"].notna(), found[1])
+    rows = pd.concat([rows, scale], axis=1).assign(p_adjusted=np.nan)
+    for _, part in rows.groupby("benchmark"):
+        rows.loc[part.index, "p_adjusted"] = false_discovery_control(part["p_value"])
+    return rows.assign(near=rows["low"] > NEAR, nearer=rows["low"] > 0, differs=rows["p_adjusted"] < ALPHA)

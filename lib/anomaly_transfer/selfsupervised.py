@@ -1,0 +1,140 @@
+"""Training a network on images without labels, so that two random views of an image get the same representation.
+
+Explained in the chapter *The hypothesis*. Source: SimCLR (Chen et al., 2020), the simplest of its kind, with small
+batches and few epochs: what a laptop can do, not the best that is known.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from anomaly_transfer.backbones import Backbone, with_network
+from anomaly_transfer.errors import DataError
+from anomaly_transfer.features import default_device
+from anomaly_transfer.images import Images
+
+TEMPERATURE = 0.2
+EMBEDDING = 128
+BATCH = 16
+RATE, DECAY = 1e-3, 1e-4
+#: Smallest share of a view's sides that a random crop keeps.
+SMALLEST_CROP = 0.5
+
+
+def train(images: Images, start: Backbone, image_size: int, epochs: int, seed: int = 0) -> tuple[Backbone, list[float]]:
+    """Train a copy of a network on images alone.
+
+    Parameters
+    ----------
+    images : Images
+        At least ``2``; nothing is said of them but their pixels.
+    start : Backbone
+        Where training starts: pre-trained, or :func:`anomaly_transfer.backbones.untrained`. It is not changed.
+    image_size : int
+        Side of the network's input, pixels.
+    epochs : int
+    seed : int
+        Of order, views and projector: the same seed gives the same network on the same machine.
+
+    Returns
+    -------
+    Backbone, list of float
+        The trained network, and the mean loss of each epoch.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two images, or the loss is no longer finite.
+    """
+    if len(images) < 2:
+        raise DataError(f"Self-supervised training compares images: {len(images)} is too few, at least 2 are needed.")
+    device = default_device()
+    pixels = torch.from_numpy(np.stack([start.preprocess(image, image_size) for image in images]))
+    with torch.random.fork_rng(devices=[device] if device == "cuda" else []):
+        torch.manual_seed(seed)
+        network = copy.deepcopy(start.network).to(device).train()
+        trained = Backbone(**{**start.__dict__, "network": network})
+        projector = _projector(trained, image_size).to(device)
+        parameters = [*network.parameters(), *projector.parameters()]
+        optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
+        n_batches = max(1, len(pixels) // BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * n_batches)
+        history = []
+        for _ in tqdm(range(epochs), desc="self-supervision", unit="epoch"):
+            losses = []
+            for rows in torch.randperm(len(pixels)).tensor_split(n_batches):
+                batch = pixels[rows].to(device)
+                first, second = (projector(_pooled(trained, view(batch))) for _ in range(2))
+                loss = contrast(first, second)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                losses.append(loss.item())
+            history.append(float(np.mean(losses)))
+            if not math.isfinite(history[-1]):
+                raise DataError("Self-supervised training diverged: the loss is not finite. Look for corrupt images.")
+    return with_network(start, network.cpu(), f"{start.weights}, then self-supervised"), history
+
+
+def contrast(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """NT-Xent, the loss of SimCLR (Chen et al., 2020, equation 1): each view is to find its other among all views.
+
+    Parameters
+    ----------
+    first, second : float tensors, shape (n, d), n >= 2
+        Row i of both is the same image; lengths do not count.
+
+    Returns
+    -------
+    scalar tensor, at least 0; about log(2 n - 1) if nothing is found
+    """
+    z = F.normalize(torch.cat([first, second]), dim=1)
+    likeness = z @ z.T / TEMPERATURE
+    likeness = likeness.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf)
+    return F.cross_entropy(likeness, torch.arange(len(z), device=z.device).roll(len(first)))
+
+
+def view(batch: torch.Tensor) -> torch.Tensor:
+    """A random view of each image: crop, mirror, quarter turn, brightness and contrast.
+
+    Parameters
+    ----------
+    batch : uint8 or float tensor, shape (n, side, side, 3), values 0..255
+
+    Returns
+    -------
+    float tensor of the same shape, values 0..255
+    """
+    n, device = len(batch), batch.device
+    scale = torch.empty(n, device=device).uniform_(SMALLEST_CROP, 1.0)
+    centre = (torch.rand(n, 2, device=device) * 2 - 1) * (1 - scale[:, None])
+    # Each image is seen through a square of side `scale` about `centre`, mirrored or turned: one matrix for all.
+    turns = torch.randint(4, (n,), device=device) * (math.pi / 2)
+    mirror = torch.randint(2, (n,), device=device) * 2.0 - 1
+    rotation = torch.stack([turns.cos() * mirror, -turns.sin(), turns.sin() * mirror, turns.cos()], dim=1)
+    matrix = torch.cat([rotation.view(n, 2, 2) * scale[:, None, None], centre[:, :, None]], dim=2)
+    x = batch.permute(0, 3, 1, 2).float()
+    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+    x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    contrast, brightness = (torch.empty(n, 1, 1, 1, device=device).uniform_(0.7, 1.3) for _ in range(2))
+    return (((x - mean) * contrast + mean) * brightness).clamp(0, 255).permute(0, 2, 3, 1)
+
+
+def _pooled(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
+    return backbone.level_maps(batch)[-1].mean(dim=(2, 3))
+
+
+def _projector(backbone: Backbone, image_size: int) -> nn.Module:
+    device = next(backbone.network.parameters()).device
+    with torch.no_grad():
+        width = _pooled(backbone, torch.zeros(2, image_size, image_size, 3, device=device)).shape[1]
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, EMBEDDING))

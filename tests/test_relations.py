@@ -1,0 +1,175 @@
+"""Part I's experiments: a class on the scale between normal and rivals, few shots, twin networks."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from tests.test_domains import category
+
+from anomaly_transfer import few_shot, profiles, relations, similarity, tables, twins
+from anomaly_transfer.errors import StoreError
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.store import Store
+
+MMD = similarity.get("mmd")
+
+
+def cloud(rng, n, where, d=20):
+    return rng.normal(size=(n, d)) + where * np.eye(d)[0]
+
+
+def compared(where, measure=MMD, seed=0, rival=6.0, groups=None):
+    rng = np.random.default_rng(seed)
+    pool = np.concatenate([cloud(rng, 60, 0), cloud(rng, 60, 0), cloud(rng, 60, where), cloud(rng, 60, rival)])
+    parts = np.split(np.arange(240), 4)
+    groups = np.arange(240) if groups is None else groups
+    statistic = measure.on(pool, pool[parts[0]], groups)
+    return relations.compare(measure, statistic, *parts[:3], {"rival": parts[3]}, groups, 39, 30, rng)
+
+
+def test_a_class_like_normal_is_near_and_one_like_the_rival_is_not():
+    same, far, beyond = (compared(where).nearness["rival"] for where in (0.0, 6.0, -6.0))
+    assert same.low < 1 < same.high
+    assert same.low > relations.NEAR
+    assert far.value == pytest.approx(-1, abs=0.15)
+    # On the other side of normal it is far from both.
+    assert far.high < beyond.value < same.low
+
+
+def test_p_value_is_small_for_a_class_that_differs_and_not_for_one_that_does_not():
+    assert compared(3.0).p_value == 1 / 40
+    assert np.mean([compared(0.0, seed=seed).p_value for seed in range(12)]) > 0.25
+
+
+@pytest.mark.parametrize("name", ["frechet", "covariance", "overlap", "a_distance"])
+def test_similarities_and_distances_share_one_scale(name):
+    measure = similarity.get(name)
+    near, far = compared(0.0, measure), compared(3.0, measure)
+    if name != "covariance":  # which does not see where a sample lies
+        assert far.excess > near.excess
+        assert far.nearness["rival"].value < near.nearness["rival"].value + 1e-9
+
+
+def test_without_a_scale_there_is_no_nearness():
+    assert np.isnan(compared(0.0, rival=0.0).nearness["rival"].low)
+
+
+def test_fieller_covers_the_ratio():
+    rng, hits = np.random.default_rng(0), 0
+    covariance = np.array([[0.04, 0.01], [0.01, 0.02]])
+    for above, below in rng.multivariate_normal([0.6, 1.0], covariance, 400):
+        found = relations.fieller(above, below, covariance)
+        hits += found.low <= 0.6 <= found.high
+    assert 0.92 < hits / 400 < 0.98
+    exact = relations.fieller(1.0, 2.0, np.diag([0.01, 0.0]))
+    assert (exact.low, exact.high) == pytest.approx((0.5 - norm.ppf(0.975) / 20, 0.5 + norm.ppf(0.975) / 20), abs=1e-4)
+
+
+def test_matched_samples_have_the_same_groups():
+    from anomaly_transfer.domains import divide
+
+    groups = np.repeat([f"{i:02}" for i in range(30)], 10)
+    kinds = np.where(np.arange(300) % 10 < np.repeat(np.arange(30) % 8 + 1, 10), NORMAL, "x")
+    domain = divide(category(groups, kinds))
+    anomalous, normal = relations.matched(domain, "x", 40, np.random.default_rng(0))
+    assert sorted(domain.groups[anomalous]) == sorted(domain.groups[normal])
+    assert set(domain.table["anomaly_class"].iloc[anomalous]) == {"x"}
+    assert set(domain.table["anomaly_class"].iloc[normal]) == {NORMAL}
+    assert np.isin([*anomalous, *normal], domain.target).all()
+
+
+def test_separability_and_margin():
+    rng = np.random.default_rng(0)
+    auroc, margin = relations.separability(
+        (cloud(rng, 80, 0), cloud(rng, 80, 9)), (cloud(rng, 80, 0), cloud(rng, 80, 9))
+    )
+    assert auroc > 0.99
+    assert margin > relations.NARROW
+    auroc, margin = relations.separability(
+        (cloud(rng, 80, 0), cloud(rng, 80, 0)), (cloud(rng, 80, 0), cloud(rng, 80, 0))
+    )
+    assert auroc == pytest.approx(0.5, abs=0.12)
+    assert margin < -2
+
+
+def test_patches_on_the_defect_and_far_from_it():
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[2:12, 50:62] = True
+    cover = relations._coverage(mask, (4, 4))
+    assert cover.sum() == mask.sum()
+    assert cover.argmax() == 3
+    assert relations._farthest(cover, (4, 4)) == 12
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+def test_relations_of_drawn_defects(store):
+    table = relations.run("surfaces", "brick", "imagenet", 0, "smoke", store)
+    frame = table.frame()
+    assert set(frame["region"]) == {"image", "defect", "background"}
+    assert set(frame["measure"]) == {measure.name for measure in similarity.UNPAIRED}
+    found = relations.verdicts(frame)
+    assert found["p_adjusted"].between(0, 1).all()
+    assert (found["p_adjusted"] >= found["p_value"] - 1e-12).all()
+    assert (found["near"] <= found["nearer"]).all()
+    by_region = found[found["anomaly_class"] != "control"].groupby("region")["nearness"].median()
+    assert by_region["defect"] < by_region["background"]
+
+
+def test_tables_are_kept_exported_and_read_back(store, tmp_path, monkeypatch):
+    first = relations.run("surfaces", "brick", "imagenet", 0, "smoke", store)
+    monkeypatch.setattr(relations, "_of_images", lambda *_: pytest.fail("computed twice"))
+    assert relations.run("surfaces", "brick", "imagenet", 0, "smoke", store) == first
+    tables.export([first], tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert tables.Table.model_validate_json(file.read_text()) == first
+    # A damaged entry is computed again.
+    (store.path("tables", first.key) / tables.FILE).write_text("{")
+    with pytest.raises(pytest.fail.Exception, match="computed twice"):
+        relations.run("surfaces", "brick", "imagenet", 0, "smoke", store)
+    with pytest.raises(StoreError, match="make study"):
+        tables.recorded("smoke", "relations")
+
+
+def test_few_shots_are_drawn_from_the_source_and_the_same_for_every_start(store):
+    found = {s: few_shot.run("surfaces", "brick", s, 0, "smoke", store).frame() for s in ("imagenet", "random")}
+    detection = {s: f[(f["task"] == "detection") & (f["level"] == few_shot.ALL)] for s, f in found.items()}
+    columns = ["anomaly_class", "k", "draw"]
+    assert detection["imagenet"][columns].equals(detection["random"][columns])
+    means = {s: f[f["anomaly_class"] != "control"]["value"].mean() for s, f in detection.items()}
+    assert means["imagenet"] > means["random"] + 0.05
+    control = detection["imagenet"].query("anomaly_class == 'control'")["value"].mean()
+    assert control == pytest.approx(0.5, abs=0.2)
+    tasks = set(found["imagenet"]["task"])
+    assert tasks == {"detection", "recognition", "hscore", "logme", "leep", "probe", "knn"}
+    assert set(found["random"]["task"]) == tasks - {"leep"}
+
+
+def test_few_shot_classifiers_see_no_image_of_the_target(monkeypatch):
+    from anomaly_transfer.domains import divide
+
+    kinds = np.tile([NORMAL, NORMAL, "x", "y"], 60)
+    domain = divide(category(np.repeat([str(i) for i in range(60)], 4), kinds))
+    seen = []
+    monkeypatch.setattr(
+        few_shot, "_fitted", lambda x, chosen, fit=few_shot._fitted: (seen.append(chosen), fit(x, chosen))[1]
+    )
+    few_shot.few_shot(domain, {"all": np.random.default_rng(0).normal(size=(240, 5))}, (2, 5), 3, 0)
+    rows = np.concatenate([part for chosen in seen for part in chosen.values()])
+    assert len(rows)
+    assert np.isin(rows, domain.source).all()
+
+
+def test_twin_networks(store, monkeypatch):
+    monkeypatch.setattr(twins, "FEWEST", 8)
+    frame = twins.run("elpv", "mono", "imagenet", 0, "smoke", store).frame()
+    cka = frame[(frame["measure"] == "cka") & (frame["level"] == "head")].set_index("trained_on")["value"]
+    assert {twins.FURTHER, twins.PHOTOGRAPHS, twins.UNTRAINED, "p = 1"} <= set(cka.index)
+    assert (cka <= 1).all()
+    assert frame[frame["measure"] == "cka"]["p_value"].notna().all()
+
+
+def test_profiles_say_how_much_is_measured():
+    assert [profiles.get(name).sample for name in profiles.names()] == [20, 60, 100, 200]
