@@ -22,6 +22,10 @@ STUDY := anomaly-transfer run --profile study --export results/study
 POOLED := --method gaussian --method neighbours --method neighbours@head
 PATCHES := --method patch-gaussian --method patch-shared --method patch-memory
 SPLITS := --split grouped --split random --split matched
+PART_ONE := anomaly-transfer tables --profile study --export results/tables/study
+STARTS := --start random --start imagenet --start random+normal --start imagenet+normal
+DIGITS := --category 0 --category 1 --category 2
+THINGS := --category airplane --category automobile --category bird
 
 study: setup  ## Record the study runs of all benchmarks at hand under results/study (a night on two cores).
 	$(STUDY) $(POOLED) $(SPLITS) --benchmark elpv
@@ -36,6 +40,15 @@ study: setup  ## Record the study runs of all benchmarks at hand under results/s
 	-$(STUDY) $(POOLED) $(SPLITS) --benchmark crackforest
 	-$(STUDY) $(PATCHES) $(SPLITS) --benchmark crackforest --seed 0
 	-$(STUDY) --method gaussian --method neighbours --benchmark mvtec_features --seed 0
+	for study in relations few_shot; do $(PART_ONE) $$study --benchmark elpv $(STARTS); done
+	for study in relations few_shot; do $(PART_ONE) $$study --benchmark surfaces $(STARTS); done
+	$(PART_ONE) twins --benchmark elpv
+	-for study in relations few_shot; do $(PART_ONE) $$study --benchmark magnetic_tile $(STARTS); done
+	-$(PART_ONE) twins --benchmark magnetic_tile
+	-for study in relations few_shot; do $(PART_ONE) $$study --benchmark crackforest $(STARTS); done
+	-$(PART_ONE) relations --benchmark mvtec_features
+	-for study in relations few_shot; do $(PART_ONE) $$study --benchmark mnist $(DIGITS) $(STARTS); done
+	-for study in relations few_shot; do $(PART_ONE) $$study --benchmark cifar10 $(THINGS) $(STARTS); done
 	-for name in mnist fashion_mnist cifar10; do $(STUDY) $(POOLED) $(PATCHES) --benchmark $$name --seed 0; done
 
 test: setup lint unit  ## All checks.

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 from bs4 import BeautifulSoup
 from tests import layouts
 
-from anomaly_transfer import benchmarks, cards
+from anomaly_transfer import benchmarks, cards, similarity
 
 
 def text_of(html):
@@ -48,3 +50,11 @@ def test_the_overview_has_a_row_for_each():
     assert len(table) == len(found)
     assert table.loc["MNIST handwritten digits", "at hand"] == "-"
     assert table.loc["ELPV solar cells", "at hand"] == "2 of 2"
+
+
+def test_every_measure_has_a_row_an_equation_and_a_source_in_the_bibliography():
+    found = similarity.measures().values()
+    assert list(cards.measures(found).index) == [measure.title for measure in found]
+    assert cards.equations(found).count("$") == 2 * len(found)
+    library = (Path(__file__).parents[1] / "book/references.bib").read_text(encoding="utf-8")
+    assert not [measure.source for measure in found if f"{{{measure.source}," not in library]

@@ -103,6 +103,14 @@ def test_run_then_records_and_store(run, tmp_path):
     assert "records: 0 entries" in run("store", "size").stdout
 
 
+def test_tables_are_run_and_exported(run, tmp_path):
+    words = ["tables", "relations", "--benchmark", "surfaces", "--category", "brick", "--profile", "smoke"]
+    result = run(*words, "--start", "random", "--export", str(tmp_path / "out"))
+    assert result.returncode == 0, result.stderr
+    assert "relations__surfaces__brick__random__0__smoke" in result.stdout
+    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".json"]
+
+
 def test_evaluate_fit_and_score(run, mvtec_folder, tmp_path):
     size = ("--image-size", "64")
     result = run("evaluate", mvtec_folder, "--out", tmp_path / "report", *size)
@@ -122,6 +130,7 @@ def test_evaluate_fit_and_score(run, mvtec_folder, tmp_path):
         (("evaluate", "/nowhere"), "has no folder train/good"),
         (("run", "--method", "magic"), "There is no method 'magic'"),
         (("run", "--profile", "desktop"), "There is no profile 'desktop'"),
+        (("tables", "cluster", "--benchmark", "elpv"), "There is no study 'cluster'"),
         (("score", "/nowhere", "/nowhere"), "does not hold a model"),
     ],
 )

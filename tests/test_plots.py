@@ -64,3 +64,14 @@ def test_equal_figures_are_equal_files(tmp_path):
     for name in ("one", "two"):
         plots.level_profile(frame, "level", "category").savefig(tmp_path / name, format="png")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_curves_draw_a_line_each_with_its_band():
+    frame = pd.DataFrame({"n": [8, 16, 32] * 2, "who": list("aaabbb"), "value": np.linspace(0, 1, 6)})
+    figure = plots.curves(frame, "n", "who", "share", "images", chance=0.5, log=True)
+    axis = figure.axes[0]
+    assert [list(line.get_ydata()) for line in axis.lines[:2]] == [[0, 0.2, 0.4], pytest.approx([0.6, 0.8, 1.0])]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["8", "16", "32"]
+    assert not axis.collections
+    banded = plots.curves(frame.assign(low=0.0, high=1.0), "n", "who", "share", "images")
+    assert len(banded.axes[0].collections) == 2

@@ -1,6 +1,7 @@
 """Part I's experiments: a class on the scale between normal and rivals, few shots, twin networks."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 from tests.test_domains import category
@@ -114,6 +115,8 @@ def test_relations_of_drawn_defects(store):
     assert found["p_adjusted"].between(0, 1).all()
     assert (found["p_adjusted"] >= found["p_value"] - 1e-12).all()
     assert (found["near"] <= found["nearer"]).all()
+    twice = relations.verdicts(pd.concat([frame, frame.assign(benchmark="another")]))
+    assert twice["p_adjusted"].tolist() == [*found["p_adjusted"], *found["p_adjusted"]]
     by_region = found[found["anomaly_class"] != "control"].groupby("region")["nearness"].median()
     assert by_region["defect"] < by_region["background"]
 

@@ -1,10 +1,11 @@
-"""A data card for each benchmark, made from what the benchmark says of itself and from the images at hand."""
+"""Cards: what a benchmark or a measure of similarity says of itself, as a reader sees it."""
 
 from __future__ import annotations
 
 import base64
 import io
 import re
+from collections.abc import Iterable
 
 import jinja2
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
 from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.similarity import Measure
 
 #: Side of a picture on a sheet, pixels, and pictures in a row.
 SIDE, ROW = 72, 6
@@ -111,3 +113,22 @@ def _encoded(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=80)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def measures(found: Iterable[Measure]) -> pd.DataFrame:
+    """One row a measure: its range, what may be done to the features without changing it, what it sees."""
+    return pd.DataFrame(
+        {
+            "measure": measure.title,
+            "range": measure.range,
+            "unchanged by": ", ".join(measure.invariant) or "-",
+            "sees": measure.sees,
+            "blind to": measure.blind,
+        }
+        for measure in found
+    ).set_index("measure")
+
+
+def equations(found: Iterable[Measure]) -> str:
+    """The definitions of measures as Markdown, one a line."""
+    return "\n".join(f"- *{measure.title}*: ${measure.equation}$" for measure in found)

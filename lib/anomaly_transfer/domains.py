@@ -6,6 +6,7 @@ it. Explained in the chapter *The hypothesis*.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -185,6 +186,16 @@ def trained(start: Backbone, profile: Profile, images: Images, seed: int = 0, st
         with store.writing("encoders", key) as folder:
             save_file(found.network.state_dict(), folder / path.name)
     return found
+
+
+def see(network: Backbone, images: Images, side: int, store: Store, levels: Sequence[str] | None = None) -> Features:
+    """Features of images as one of the networks sees them; parameters as ``Store.features``.
+
+    Compiling a network takes as long as a thousand images, so that only the pre-trained one, which all chapters use, is
+    worth it.
+    """
+    compiled = network is _pretrained(network.name)
+    return store.features(images, network, side, levels, engine=None if compiled else "eager")
 
 
 def levels(backbone: Backbone) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         normal = found.category.images.take(found.rows(found.source, NORMAL))
         network = domains.network(start, sizes, normal, seed, store)
         side = min(sizes.image_size, found.category.largest_input or sizes.image_size)
-        features = store.features(found.category.images, network, side)
+        features = domains.see(network, found.category.images, side, store)
         arrays = {level: _standardised(features[level], found) for level in domains.levels(network)}
         # Each level counts the same, however many channels it has.
         arrays = {level: x / np.sqrt(x.shape[1]) for level, x in arrays.items()}

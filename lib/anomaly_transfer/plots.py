@@ -284,3 +284,37 @@ def heat_table(table: pd.DataFrame, label: str = "AUROC", low: float = 0.5, high
         text.set_horizontalalignment("right")
     axis.set(xlabel="", ylabel="")
     return figure
+
+
+def curves(
+    frame: pd.DataFrame, x: str, hue: str, label: str, xlabel: str, chance: float | None = None, log: bool = False
+) -> Figure:
+    """A value along a number, one line for each ``hue``, with its interval as a band where there is one.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``value``, the columns named by ``x`` and ``hue`` and, optionally, ``low`` and ``high``.
+    chance : float, optional
+        Where a dashed line marks chance, or no relation.
+    log : bool
+        Whether steps along ``x`` are factors.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.8))
+    styles = ["-", "--", ":", "-."]
+    for number, (name, part) in enumerate(frame.groupby(hue, sort=False)):
+        colour = PALETTE[number % len(PALETTE)]
+        style = styles[number // len(PALETTE) % len(styles)]
+        axis.plot(part[x], part["value"], marker="os^Dv<>"[number % 7], color=colour, linestyle=style, label=name)
+        if "low" in part:
+            axis.fill_between(part[x], part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
+    if chance is not None:
+        axis.axhline(chance, color="grey", linestyle="--", linewidth=1)
+    if log:
+        axis.set_xscale("log", base=2)
+        ticks = sorted(frame[x].unique())
+        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.minorticks_off()
+    axis.set(xlabel=xlabel, ylabel=label)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
+    return figure

@@ -37,8 +37,6 @@ from anomaly_transfer.tables import Table, kept
 #: The measure that decides, chosen before any anomaly was looked at: unbiased, bounded, blind to rotation and scale,
 #: with one bandwidth for all comparisons. All others are shown beside it.
 PRIMARY = "mmd"
-#: Measures that cost little enough to be taken at every level; the rest at the middle one.
-CHEAP = ("mmd", "mmd_multi", "energy", "frechet", "covariance", "subspace")
 #: Said beforehand: a class is close to normal if the whole interval of its nearness lies above this.
 NEAR = 0.5
 #: Said beforehand: a margin (see :func:`separability`) below this is narrow.
@@ -73,7 +71,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
             return _of_vectors(found, benchmark, category, sizes, seed)
         normal = found.category.images.take(found.rows(found.source, NORMAL))
         network = domains.network(start, sizes, normal, seed, store)
-        return _of_images(found, f"{benchmark}/{category}", network, sizes, seed, store)
+        return _of_images(found, f"{benchmark}/{category}", start, network, sizes, seed, store)
 
     return kept(
         study="relations",
@@ -274,14 +272,19 @@ def separability(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, n
     return float(roc_auc_score(labels, np.concatenate(scores))), float(gap / max(within, 1e-12))
 
 
-def _of_images(domain: Domains, where: str, network: Backbone, sizes: Profile, seed: int, store: Store) -> pd.DataFrame:
+def _of_images(
+    domain: Domains, where: str, start: str, network: Backbone, sizes: Profile, seed: int, store: Store
+) -> pd.DataFrame:
     images, side = domain.category.images, min(sizes.image_size, domain.category.largest_input or sizes.image_size)
     beside = sources.beside(images, where, sizes.sample, seed)
     levels = domains.levels(network)
-    arrays = [store.features(part, network, side) for part in (images, *beside.values())]
+    middle = levels[len(levels) // 2]
+    decisive = [similarity.get(PRIMARY)]
+    arrays = [domains.see(network, part, side, store) for part in (images, *beside.values())]
     frames = []
-    for number, level in enumerate(levels):
-        measures = similarity.UNPAIRED if number == len(levels) // 2 else _cheap()
+    for level in levels:
+        # The others take a hundred times as long: they stand beside it at the pre-trained network's middle only.
+        measures = similarity.UNPAIRED if start == "imagenet" and level == middle else decisive
         pool = [features[level] for features in arrays]
         frames.append(_level(domain, pool, list(beside), measures, sizes, seed, "image", level))
     if domain.category.annotations.has_masks:
@@ -304,10 +307,6 @@ def _of_vectors(domain: Domains, benchmark: str, category: str, sizes: Profile, 
     noise = rng.normal(vectors.mean(), vectors.std(), (sizes.sample, vectors.shape[1]))
     pool = [vectors, np.concatenate(others)[: sizes.sample], noise]
     return _level(domain, pool, ["materials", "noise"], similarity.UNPAIRED, sizes, seed, "image", level)
-
-
-def _cheap() -> list[Measure]:
-    return [measure for measure in similarity.UNPAIRED if measure.name in CHEAP]
 
 
 def _level(
@@ -337,11 +336,13 @@ def _level(
     rows = []
     for measure in measures:
         statistic = measure.on(pool, pool[rows_of(normal)], groups)
-        n_permutations = sizes.permutations if measure.name == PRIMARY else 0
+        n_permutations, n_halves = (
+            (sizes.permutations, sizes.halves) if measure.name == PRIMARY else (0, sizes.halves // 2)
+        )
         for name, (anomalous, further) in chosen.items():
             found = compare(
                 measure, statistic, rows_of(normal), rows_of(further), rows_of(anomalous), others, groups,
-                n_permutations, sizes.halves, rng,
+                n_permutations, n_halves, rng,
             )  # fmt: skip
             row = {"region": region, "level": level, "anomaly_class": name, "measure": measure.name, "n": found.n}
             row |= {"anomaly": found.anomaly, "ceiling": found.ceiling, **found.rivals}
@@ -365,7 +366,7 @@ def _patches(
     """The same for single patches: on the defect, and, in the same pictures, as far from it as can be."""
     level = map_levels(network, strides=(16,))[0]
     rng = np.random.default_rng(seed)
-    maps = store.features(domain.category.images, network, side, (level,))
+    maps = domains.see(network, domain.category.images, side, store, (level,))
     grid = maps.arrays[level].shape[-2:]
     masks = domain.category.masks(np.arange(len(maps)), side)
     covered = [None if mask is None else _coverage(mask, grid) for mask in masks]
@@ -383,12 +384,21 @@ def _patches(
     if not len(defective):
         return pd.DataFrame()
     on[blank], off[blank] = rng.choice(on[defective], len(blank)), rng.choice(off[defective], len(blank))
-    rivals = [_picked(store.features(images, network, side, (level,)), None, rng) for images in beside.values()]
+    rivals = [_picked(domains.see(network, images, side, store, (level,)), None, rng) for images in beside.values()]
     part = Domains(
         domain.category, domain.table, domain.source[known[domain.source]], domain.target[known[domain.target]]
     )
     frames = [
-        _level(part, [_picked(maps, place, rng), *rivals], list(beside), _cheap(), sizes, seed, region, level)
+        _level(
+            part,
+            [_picked(maps, place, rng), *rivals],
+            list(beside),
+            [similarity.get(PRIMARY)],
+            sizes,
+            seed,
+            region,
+            level,
+        )
         for region, place in (("defect", on), ("background", off))
     ]
     return pd.concat(frames)
@@ -435,12 +445,11 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         above 0, so nearer to normal than to the rival); and ``differs``: the class is farther than normal images, after
         Benjamini and Hochberg's correction over all cases of a benchmark at a level of 5 %.
     """
-    rows = frame[frame["measure"] == PRIMARY]
+    rows = frame[frame["measure"] == PRIMARY].reset_index(drop=True)
     scales = {rival: rows.filter(like=f" against {rival}") for rival in ("photographs", "materials")}
     # Where a benchmark gives features only, there are no photographs.
     found = [scale.set_axis(["nearness", "low", "high"], axis=1) for scale in scales.values() if len(scale.columns)]
     scale = found[0] if len(found) == 1 else found[0].where(rows["photographs"].notna(), found[1])
-    rows = pd.concat([rows, scale], axis=1).assign(p_adjusted=np.nan)
-    for _, part in rows.groupby("benchmark"):
-        rows.loc[part.index, "p_adjusted"] = false_discovery_control(part["p_value"])
-    return rows.assign(near=rows["low"] > NEAR, nearer=rows["low"] > 0, differs=rows["p_adjusted"] < ALPHA)
+    p_adjusted = rows.groupby("benchmark")["p_value"].transform(false_discovery_control)
+    rows = pd.concat([rows, scale], axis=1).assign(p_adjusted=p_adjusted)
+    return rows.assign(near=rows["low"] > NEAR, nearer=rows["low"] > 0, differs=p_adjusted < ALPHA)

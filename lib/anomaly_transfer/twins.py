@@ -69,7 +69,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
             # Networks that share a random start would be alike for that reason alone.
             beginning = domains.network(start, sizes, images, seed=1000 * seed + number)
             network = beginning if images_of is None else domains.trained(beginning, sizes, images_of, seed, store)
-            return network, store.features(images, network, side)
+            return network, domains.see(network, images, side, store)
 
         network, reference = seen_by(0, curricula.pop(NORMAL))
         rows = []
@@ -127,7 +127,7 @@ def _related(network: Backbone, one, other, name: str, groups: np.ndarray, sizes
     for level in domains.levels(network):
         for measure in similarity.PAIRED:
             statistic = measure.on(one[level], other[level], groups)
-            n_permutations = sizes.permutations if measure.name == PRIMARY else 0
-            found = similarity.relate(measure, statistic, everywhere, everywhere, groups, n_permutations, sizes.halves)
+            sampled = (sizes.permutations, sizes.halves) if measure.name == PRIMARY else (0, sizes.halves // 2)
+            found = similarity.relate(measure, statistic, everywhere, everywhere, groups, *sampled)
             rows.append({"level": level, "trained_on": name, "measure": measure.name, **found.model_dump()})
     return rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.covariance import ledoit_wolf
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -111,7 +111,7 @@ def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def probe_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> float:
-    """Cross-validated balanced accuracy of a linear probe (logistic regression on standardised features).
+    """Cross-validated balanced accuracy of a linear probe (ridge classifier on standardised features).
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def probe_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray 
     -------
     float in 0..1
     """
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500, class_weight="balanced"))
+    probe = make_pipeline(StandardScaler(), RidgeClassifier(alpha=np.shape(features)[1], class_weight="balanced"))
     return _accuracy(probe, features, labels, groups)
 
 

@@ -146,12 +146,15 @@ def _a_distance(pool: np.ndarray, reference: np.ndarray, groups: np.ndarray) -> 
 def _folds(groups: np.ndarray, first: int) -> list[np.ndarray]:
     """Which rows are held out in each fold; both sides (the first rows, and the rest) are in all of them.
 
-    Rows of one object stay in one fold, unless objects are so few that a side may be one of them.
+    Rows of one object stay in one fold, unless objects are so few that a side would be missing somewhere.
     """
-    names, of = np.unique(groups, return_inverse=True)
-    if len(names) <= 2 * N_FOLDS or len(names) == len(groups):
-        of = np.concatenate([np.arange(first), np.arange(len(groups) - first)])
-    return [of % N_FOLDS == fold for fold in range(N_FOLDS)]
+    side = np.arange(len(groups)) < first
+    _, of = np.unique(groups, return_inverse=True)
+    by_object = [of % N_FOLDS == fold for fold in range(N_FOLDS)]
+    if all(side[~held].any() and not side[~held].all() for held in by_object) and of.max() + 1 < len(groups):
+        return by_object
+    by_row = np.concatenate([np.arange(first), np.arange(len(groups) - first)])
+    return [by_row % N_FOLDS == fold for fold in range(N_FOLDS)]
 
 
 def _ridge(x: np.ndarray, sign: np.ndarray, held: np.ndarray) -> np.ndarray:
