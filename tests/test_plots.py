@@ -75,3 +75,9 @@ def test_curves_draw_a_line_each_with_its_band():
     assert not axis.collections
     banded = plots.curves(frame.assign(low=0.0, high=1.0), "n", "who", "share", "images")
     assert len(banded.axes[0].collections) == 2
+
+
+def test_correlation_table_shows_each_number_and_leaves_gaps():
+    table = pd.DataFrame({"a": [0.5, np.nan], "b": [-1.0, 0.25]}, index=["x", "y"])
+    figure = plots.correlation_table(table)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.50", "-1.00", "0.25"]

@@ -286,6 +286,21 @@ def heat_table(table: pd.DataFrame, label: str = "AUROC", low: float = 0.5, high
     return figure
 
 
+def correlation_table(table: pd.DataFrame, label: str = "rank correlation") -> Figure:
+    """Correlations in -1..1 as a two-way table, blue above zero and red below; what is missing stays blank."""
+    figure, axis = plt.subplots(figsize=(0.95 * table.shape[1] + 3.2, 0.36 * len(table) + 1.7))
+    bar = {"label": label}
+    sns.heatmap(
+        table, annot=True, fmt=".2f", cmap="RdBu", vmin=-1, vmax=1, linewidths=1, cbar_kws=bar, ax=axis
+    )  # fmt: skip
+    axis.tick_params(axis="x", rotation=30)
+    axis.tick_params(axis="y", rotation=0)
+    for text in axis.get_xticklabels():
+        text.set_horizontalalignment("right")
+    axis.set(xlabel="", ylabel="")
+    return figure
+
+
 def curves(
     frame: pd.DataFrame, x: str, hue: str, label: str, xlabel: str, chance: float | None = None, log: bool = False
 ) -> Figure:

@@ -348,6 +348,7 @@ def _level(
             row |= {"anomaly": found.anomaly, "ceiling": found.ceiling, **found.rivals}
             row |= {"excess": found.excess, "excess_error": found.excess_error, "p_value": found.p_value}
             for rival in rivals:
+                row[f"scale of {rival}"] = found.scales[rival]
                 nearness = found.nearness[rival].model_dump().items()
                 row |= {f"{what} against {rival}": value for what, value in nearness}
             if measure.name == PRIMARY and region == "image" and len(domain.rows(domain.source, name)) >= MINIMUM:

@@ -1,0 +1,193 @@
+# %% [markdown]
+# # Does similarity predict transfer?
+#
+# **Question.** The paper measures closeness and promises transfer. If closeness is what makes a source good, then where normal
+# and anomalous are closer, more should be gained. Is it so?
+#
+# ```{admonition} Before you start
+# :class: note
+# *Prerequisites:* [](05_hypothesis.ipynb) (nearness) and [](06_source.ipynb) (few shots, four starts). *You will be able to* test
+# a predictor where it counts, on cases that it has not seen, and to tell a correlation within a data set from one
+# between data sets.
+# ```
+
+# %% tags=["remove-cell"]
+# On Colab this installs the book's package; anywhere else it does nothing.
+import importlib.util
+
+if importlib.util.find_spec("anomaly_transfer") is None:
+    get_ipython().run_line_magic(
+        "pip",
+        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
+    )
+
+# %% tags=["parameters", "hide-cell"]
+profile = "laptop"  # smoke, laptop, study or full: see the preface
+
+# %% tags=["hide-input"]
+import pandas as pd
+from IPython.display import Markdown
+from scipy.stats import spearmanr
+
+from anomaly_transfer import domains, few_shot, plots, prediction, relations
+from anomaly_transfer.glue import glue
+
+plots.use_style()
+
+# %% [markdown]
+# ## One row a case
+#
+# A *case* is an anomaly class of a category, seen by one network at one level. For each we know, from the last two chapters,
+# how the class is related to the normal images and to photographs, and what five labelled images a class then reach: the
+# AUROC of detection, and what training on normal images adds to it. No paper that we know of joins the two.
+#
+# Two things could be predicted, and they are not the same:
+#
+# - **how well** a class is detected. It would be odd if distance did not predict that: what lies far from normal is easy to
+#   tell from it;
+# - **what is gained** by learning from normal images. That is what the hypothesis promises: the closer the source, the more it
+#   helps.
+
+# %%
+cases = [("surfaces", "brick"), ("elpv", "poly")]
+runs = [(*case, start, 0, profile) for case in cases for start in domains.STARTS]
+related = pd.concat(relations.run(*run).frame() for run in runs)
+shots = pd.concat(few_shot.run(*run).frame() for run in runs)
+found = prediction.joined(related, shots)
+found = found[found["anomaly_class"] != "control"]
+found["where"] = found["benchmark"] + " " + found["category"]
+
+# %% [markdown]
+# ## How well a class is detected
+#
+# Rank correlation over the cases of each category and start, so that no difference *between* categories or networks can
+# pose as a relation.
+
+# %% tags=["hide-input"]
+found["group"] = found["where"] + ", " + found["start"]
+how_well = prediction.correlations(found, prediction.DETECTION, "group")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Table of rank correlations of five predictors with the few-shot AUROC, for two categories and four starts"}, "figure": {"name": "fig-predict-auroc", "caption": "Rank correlation with the AUROC that five labelled images a class reach, over classes and levels. Blue: rises together; red: one rises as the other falls. Blank: too few cases with a scale. (Data: brick of scikit-image, ELPV.)"}}
+figure = plots.correlation_table(how_well.T)
+
+# %% tags=["remove-input"]
+excess = how_well.loc["excess over normal"]
+Markdown(
+    f"The excess of a class over normal images (its nearness turned round, without the rival) correlates with detection by "
+    f"{excess.min():.2f} to {excess.max():.2f}. The distance to photographs, by "
+    f"{how_well.loc['distance to photographs'].min():.2f} to {how_well.loc['distance to photographs'].max():.2f}."
+)
+
+# %% [markdown]
+# ## What is gained by normal images
+#
+# The same for the gain, which exists for the two starts that can be trained further.
+
+# %% tags=["hide-input"]
+trained_further = found.dropna(subset=prediction.GAIN)
+gained = prediction.correlations(trained_further, prediction.GAIN, "group")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Table of rank correlations of five predictors with the gain by normal images, for two categories and two starts"}, "figure": {"name": "fig-predict-gain", "caption": "Rank correlation with the gain by self-supervised training on normal images, over classes and levels. (Data: brick of scikit-image, ELPV.)"}}
+figure = plots.correlation_table(gained.T)
+
+# %% tags=["remove-input"]
+near = gained.loc["nearness"].dropna()
+signs = "the same sign" if (near > 0).all() or (near < 0).all() else "both signs"
+pooled = spearmanr(
+    trained_further["nearness"],
+    trained_further[prediction.GAIN],
+    nan_policy="omit",
+)
+glue("nearness-gain", float(pooled.statistic))
+Markdown(
+    f"Nearness correlates with the gain by {near.min():.2f} to {near.max():.2f}, with {signs} over {len(near)} groups. All "
+    f"cases thrown together give {pooled.statistic:.2f}, a number that mixes what differs between the groups."
+)
+
+# %% [markdown]
+# ## On cases that were not seen
+#
+# A correlation is not yet a prediction. A line is fitted on all other categories and asked about one. *Skill* is 1 if it is
+# always right, 0 if it does no better than the mean of the others, and negative if it does worse.
+
+# %% tags=["hide-input"]
+skills = pd.concat(
+    {
+        outcome: prediction.skill(part, outcome, "where")
+        for outcome, part in (
+            (prediction.DETECTION, found),
+            (prediction.GAIN, trained_further),
+        )
+    },
+    axis=1,
+)
+skills.round(2)
+
+# %% tags=["remove-input"]
+best = {
+    outcome: skills[outcome].min(axis=1).dropna()
+    for outcome in (prediction.DETECTION, prediction.GAIN)
+}
+Markdown(
+    "Predictors with positive skill on every held-out category: "
+    + "; ".join(
+        f"for the {outcome}, {', '.join(worst.index[worst > 0]) or 'none'}"
+        for outcome, worst in best.items()
+    )
+    + "."
+)
+
+# %% [markdown]
+# ## Estimates that were made for this
+#
+# *Transferability* scores are meant to rank networks for a labelled task without training: the H-score
+# {cite:p}`bao2019,ibrahim2022`, LogME {cite:p}`you2021` and, for a network with a classifier, LEEP {cite:p}`nguyen2020`. Do they
+# rank the levels of the four networks as a cross-validated linear probe and nearest neighbours do?
+
+# %% tags=["hide-input"]
+scores = shots[shots["k"] == 0].pivot_table(
+    index=["benchmark", "category", "start", "level"],
+    columns="task",
+    values="value",
+)
+ranks = pd.DataFrame(
+    {
+        " ".join(where): {
+            f"{estimate} and {truth}": spearmanr(
+                part[estimate], part[truth]
+            ).statistic
+            for estimate in ("hscore", "logme")
+            for truth in ("probe", "knn")
+        }
+        for where, part in scores.groupby(["benchmark", "category"])
+    }
+)
+ranks.round(2)
+
+# %% tags=["remove-input"]
+Markdown(
+    f"Over {len(scores) // len(cases)} networks and levels a category, rank correlations lie between {ranks.min().min():.2f} "
+    f"and {ranks.max().max():.2f}. (LEEP needs a classifier, so that it exists for one network and one level only and "
+    "ranks nothing here.)"
+)
+
+# %% [markdown]
+# ```{admonition} What would surprise you
+# :class: tip
+# The sign. *Close* makes a source plausible, and it makes a class hard to see. Whoever reports that similarity "correlates
+# with performance" must say with which.
+# ```
+#
+# ## What we learnt
+#
+# - Ask what is predicted: being detected, or being helped.
+# - Correlate within groups, and test on groups that were left out.
+# - A score that ranks networks well on one data set has earned nothing yet on the next.
+#
+# ## Exercises
+#
+# 1. *Warm-up.* Why may the distance from *normal* to photographs not depend on the anomaly class, and what does its row tell?
+# 2. *Look closer.* Use detection with `k = 1` (all levels together) as the outcome. Do the signs stay?
+# 3. *Look closer.* Add `("surfaces", "mono")` to the cases. What becomes of the skills?
+# 4. *Research.* All predictors here look at distributions of single images. Design one that sees what training on normal images
+#    *changes*, and test it on held-out benchmarks.
