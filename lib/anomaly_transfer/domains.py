@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import GroupShuffleSplit
 
-from anomaly_transfer import backbones, selfsupervised
+from anomaly_transfer import backbones, benchmarks, selfsupervised
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.errors import DataError
@@ -126,6 +126,13 @@ def _capped(table: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:
         for inside in part.groupby("anomaly_class").indices.values()
     ]
     return rows[np.sort(np.concatenate(kept))]
+
+
+def data_hash(category: Category, *others: Category) -> str:
+    """Hash of what a table's numbers depend on besides code and weights: images, labels, how they are read."""
+    module = type(benchmarks.get(category.benchmark)).__module__
+    parts = [[part.content.fingerprint, part.annotations.fingerprint] for part in (category, *others)]
+    return digest([parts, category.largest_input, code_hash(module)])
 
 
 def network(start: str, profile: Profile, normal: Images, seed: int = 0, store: Store | None = None) -> Backbone:

@@ -12,9 +12,9 @@ import pandas as pd
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import roc_auc_score
 
-from anomaly_transfer import benchmarks, domains, profiles
+from anomaly_transfer import backbones, benchmarks, domains, profiles
+from anomaly_transfer.benchmarks.surfaces import CONTROL
 from anomaly_transfer.domains import Domains
-from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.similarity import transferability
 from anomaly_transfer.store import Store
@@ -73,8 +73,8 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         module="anomaly_transfer.few_shot",
         coordinates={"benchmark": benchmark, "category": category, "start": start, "seed": seed, "profile": profile},
         settings=chosen,
-        data=digest([found.category.content.fingerprint, found.category.annotations.fingerprint]),
-        weights=sizes.backbone,
+        data=domains.data_hash(found.category),
+        weights=backbones.weights_hash(sizes.backbone),
         compute=compute,
         note=found.category.note,
         store=store,
@@ -111,7 +111,7 @@ def few_shot(
     list of rows
     """
     rows: list[dict[str, str | int | float]] = []
-    classes = [name for name in domain.classes if len(domain.rows(domain.target, name)) >= LEAST]
+    classes = _usable(domain)
     normal = domain.rows(domain.target, NORMAL)
     for k in shots:
         usable = [name for name in classes if len(domain.rows(domain.source, name)) >= k]
@@ -126,13 +126,12 @@ def few_shot(
                     )
                     value = roc_auc_score(np.repeat([0, 1], [len(normal), len(anomalous)]), scores)
                     rows.append(_row("detection", name, level, k, draw, value))
-                if len(usable) > 1:
-                    classifier = _fitted(x, chosen)
-                    right = [
-                        np.mean(classifier.predict(x[domain.rows(domain.target, name)]) == name)
-                        for name in (NORMAL, *usable)
-                    ]
-                    rows.append(_row("recognition", f"{len(usable) + 1} classes", level, k, draw, np.mean(right)))
+                # A control looks like normal by construction: it is no class to be recognised.
+                kinds = [NORMAL, *(name for name in usable if name != CONTROL)]
+                if len(kinds) > 2:
+                    classifier = _fitted(x, {name: chosen[name] for name in kinds})
+                    right = [np.mean(classifier.predict(x[domain.rows(domain.target, name)]) == name) for name in kinds]
+                    rows.append(_row("recognition", f"{len(kinds)} classes", level, k, draw, np.mean(right)))
     return rows
 
 
@@ -144,8 +143,10 @@ def estimates(
     groups = domain.groups[domain.target]
     # Groups that are few are of both labels; then the folds may cut them.
     groups = groups if len(np.unique(groups)) > 2 * transferability.N_FOLDS else None
-    counts = pd.Series(kinds).value_counts()
-    kept_rows = np.isin(kinds, counts.index[counts >= LEAST])
+    known = [name for name in _usable(domain) if name != CONTROL]
+    if not known:
+        return []
+    kept_rows = np.isin(kinds, [NORMAL, *known])
     labels, inside = kinds[kept_rows], domain.target[kept_rows]
     groups = None if groups is None else groups[kept_rows]
     rows = []
@@ -160,6 +161,11 @@ def estimates(
             found["leep"] = transferability.leep(head[inside], labels)
         rows += [_row(task, "", level, 0, 0, value) for task, value in found.items()]
     return rows
+
+
+def _usable(domain: Domains) -> list[str]:
+    """The classes of which the target has enough."""
+    return [name for name in domain.classes if len(domain.rows(domain.target, name)) >= LEAST]
 
 
 def _row(task: str, anomaly_class: str, level: str, k: int, draw: int, value: float) -> dict[str, str | int | float]:

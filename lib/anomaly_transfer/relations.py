@@ -18,13 +18,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from anomaly_transfer import benchmarks, domains, profiles, similarity, sources
+from anomaly_transfer import backbones, benchmarks, domains, profiles, similarity, sources
 from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.detectors.patch import patch_features
 from anomaly_transfer.domains import Domains
+from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import Interval
 from anomaly_transfer.features import Features, map_levels
-from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
@@ -64,10 +65,13 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
     """
     store, sizes = store or Store(), profiles.get(profile)
     found = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
-    chosen = profiles.Profile.model_dump(sizes, include=set(_SETTINGS))
+    chosen = sizes.model_dump(include=set(_SETTINGS))
+    vectors = isinstance(found.category.content, Features)
+    if vectors and start != "imagenet":
+        raise ValueError(f"{benchmark} gives the features of networks trained on ImageNet only, not of {start!r}.")
 
     def compute() -> pd.DataFrame:
-        if isinstance(found.category.content, Features):
+        if vectors:
             return _of_vectors(found, benchmark, category, sizes, seed)
         normal = found.category.images.take(found.rows(found.source, NORMAL))
         network = domains.network(start, sizes, normal, seed, store)
@@ -78,8 +82,8 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         module="anomaly_transfer.relations",
         coordinates={"benchmark": benchmark, "category": category, "start": start, "seed": seed, "profile": profile},
         settings=chosen,
-        data=digest([found.category.content.fingerprint, found.category.annotations.fingerprint]),
-        weights=sizes.backbone,
+        data=domains.data_hash(found.category, *(_others(benchmark, category) if vectors else ())),
+        weights="none" if vectors else backbones.weights_hash(sizes.backbone),
         compute=compute,
         note=found.category.note,
         store=store,
@@ -117,9 +121,9 @@ class Comparison:
         least the excess. NaN where none were made.
     nearness : dict of str to Interval
         For each rival, ``(rival - anomaly) / (scale - ceiling)``: 1 where the class lies between source and rival as
-        normal images do, 0 where it is as far from the one as from the other, -1 where it lies as the rival does. The
-        interval is Fieller's (1954), and unbounded (NaN) where normal images are not clearly nearer to normal images
-        than to the rival: then there is no scale.
+        normal images do, 0 where it is no nearer to the one than to the other (it may be far from both), -1 where it
+        lies as the rival does. The interval is Fieller's (1954), and unbounded (NaN) where normal images are not
+        clearly nearer to normal images than to the rival: then there is no scale.
     n : int
         Images of the class.
     """
@@ -186,8 +190,8 @@ def compare(
     nearness = {}
     for column, name in enumerate(rivals, start=1):
         # For the class (above) and for normal images (below): how much farther the rival is than the source.
-        above, below = found[:, column] - found[:, 0]
-        drawn = resampled[:, :, column] - resampled[:, :, 0]
+        above, below = sign * (found[:, column] - found[:, 0])
+        drawn = sign * (resampled[:, :, column] - resampled[:, :, 0])
         nearness[name] = fieller(above, below, np.cov(drawn, rowvar=False))
     return Comparison(
         anomaly=found[0, 0],
@@ -213,13 +217,13 @@ def fieller(above: float, below: float, covariance: np.ndarray) -> Interval:
     Returns
     -------
     Interval
-        With NaN as bounds where ``below`` is not clearly different from zero: any ratio is possible.
+        With NaN as bounds where ``below`` is not clearly positive: then it is no scale, and any ratio is possible.
     """
     z = 1.96**2
     (vaa, vab), (_, vbb) = covariance
     a, b, c = below**2 - z * vbb, above * below - z * vab, above**2 - z * vaa
     ratio = above / below if below else np.nan
-    if a <= 0 or b**2 < a * c:
+    if below <= 0 or a <= 0 or b**2 < a * c:
         return Interval(value=ratio, low=np.nan, high=np.nan)
     root = np.sqrt(b**2 - a * c)
     return Interval(value=ratio, low=float((b - root) / a), high=float((b + root) / a))
@@ -277,6 +281,7 @@ def _of_images(
 ) -> pd.DataFrame:
     images, side = domain.category.images, min(sizes.image_size, domain.category.largest_input or sizes.image_size)
     beside = sources.beside(images, where, sizes.sample, seed)
+    groups = {"photographs": sources.photograph_of(sizes.sample)}
     levels = domains.levels(network)
     middle = levels[len(levels) // 2]
     decisive = [similarity.get(PRIMARY)]
@@ -286,7 +291,7 @@ def _of_images(
         # The others take a hundred times as long: they stand beside it at the pre-trained network's middle only.
         measures = similarity.UNPAIRED if start == "imagenet" and level == middle else decisive
         pool = [features[level] for features in arrays]
-        frames.append(_level(domain, pool, list(beside), measures, sizes, seed, "image", level))
+        frames.append(_level(domain, pool, list(beside), measures, sizes, seed, "image", level, groups))
     if domain.category.annotations.has_masks:
         frames.append(_patches(domain, beside, network, side, sizes, seed, store))
     return pd.concat(frames, ignore_index=True)
@@ -295,18 +300,26 @@ def _of_images(
 def _of_vectors(domain: Domains, benchmark: str, category: str, sizes: Profile, seed: int) -> pd.DataFrame:
     """Where a benchmark gives features only, the rival is what the same network makes of the other objects."""
     level = domain.category.content.levels[0]  # type: ignore[union-attr]
-    network = category.partition("-")[0]
     rng = np.random.default_rng(seed)
     others = []
-    for name in benchmarks.get(benchmark).available():
-        if name.startswith(f"{network}-") and name != category:
-            found = benchmarks.get(benchmark).load(name)
-            normal = np.flatnonzero(found.annotations.open()["anomaly_class"] == NORMAL)
-            others.append(rng.permutation(found.content[level][normal])[: -(-sizes.sample // 9)])  # type: ignore
+    for found in _others(benchmark, category):
+        normal = np.flatnonzero(found.annotations.open()["anomaly_class"] == NORMAL)
+        others.append(rng.permutation(found.content[level][normal]))  # type: ignore[index]
+    if not others:
+        raise DataError(f"{benchmark}/{category}: the rivals are other categories, but none is at hand.")
+    # As many of each as can be, and none left out.
+    others = [part[: -(-sizes.sample // len(others))] for part in others]
     vectors = domain.category.content[level]  # type: ignore[index]
     noise = rng.normal(vectors.mean(), vectors.std(), (sizes.sample, vectors.shape[1]))
-    pool = [vectors, np.concatenate(others)[: sizes.sample], noise]
-    return _level(domain, pool, ["materials", "noise"], similarity.UNPAIRED, sizes, seed, "image", level)
+    pool = [vectors, np.concatenate(others), noise]
+    groups = {"materials": np.repeat(np.arange(len(others)), [len(part) for part in others])}
+    return _level(domain, pool, ["materials", "noise"], similarity.UNPAIRED, sizes, seed, "image", level, groups)
+
+
+def _others(benchmark: str, category: str) -> list[Category]:
+    """The other categories of the same network, of a benchmark that gives features only."""
+    known, network = benchmarks.get(benchmark), category.partition("-")[0]
+    return [known.load(name) for name in known.available() if name.startswith(f"{network}-") and name != category]
 
 
 def _level(
@@ -318,9 +331,10 @@ def _level(
     seed: int,
     region: str,
     level: str,
+    rival_groups: Mapping[str, np.ndarray],
 ) -> pd.DataFrame:
-    """Rows of one level: ``arrays`` are the category's features, then those of each rival."""
-    rng = np.random.default_rng([seed, len(level)])
+    """Rows of one level: ``arrays`` are the category's features, then those of each rival. All levels draw alike."""
+    rng = np.random.default_rng(seed)
     normal = rng.permutation(domain.rows(domain.source, NORMAL))[: sizes.sample]
     chosen = {name: matched(domain, name, sizes.sample, rng) for name in domain.classes}
     chosen = {name: pair for name, pair in chosen.items() if len(pair[0]) >= 2 * MINIMUM}
@@ -329,9 +343,10 @@ def _level(
     pool = np.concatenate([arrays[0][inside], *arrays[1:]])
     starts = np.cumsum([len(inside), *(len(array) for array in arrays[1:])])
     others = {name: np.arange(a, b) for name, a, b in zip(rivals, starts, starts[1:], strict=False)}
-    groups = np.concatenate(
-        [domain.groups[inside].astype(str), [f"beside {n}" for n in range(len(pool) - len(inside))]]
-    )
+    beside = [
+        [f"{name} {group}" for group in rival_groups.get(name, np.arange(len(rows)))] for name, rows in others.items()
+    ]
+    groups = np.concatenate([domain.groups[inside].astype(str), *beside])
     rows_of = np.vectorize(place.__getitem__)
     rows = []
     for measure in measures:
@@ -389,19 +404,11 @@ def _patches(
     part = Domains(
         domain.category, domain.table, domain.source[known[domain.source]], domain.target[known[domain.target]]
     )
-    frames = [
-        _level(
-            part,
-            [_picked(maps, place, rng), *rivals],
-            list(beside),
-            [similarity.get(PRIMARY)],
-            sizes,
-            seed,
-            region,
-            level,
-        )
-        for region, place in (("defect", on), ("background", off))
-    ]
+    decisive, groups = [similarity.get(PRIMARY)], {"photographs": sources.photograph_of(sizes.sample)}
+    frames = []
+    for region, place in (("defect", on), ("background", off)):
+        arrays = [_picked(maps, place, rng), *rivals]
+        frames.append(_level(part, arrays, list(beside), decisive, sizes, seed, region, level, groups))
     return pd.concat(frames)
 
 
@@ -444,13 +451,15 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         With ``nearness``, ``low``, ``high``; ``near`` (P1.a: whole interval above :data:`NEAR`); ``nearer`` (P1.b:
         above 0, so nearer to normal than to the rival); and ``differs``: the class is farther than normal images, after
-        Benjamini and Hochberg's correction over all cases of a benchmark at a level of 5 %.
+        Benjamini and Hochberg's correction, at 5 %, over all cases of one benchmark, network and region. Without a
+        scale, nearness and its bounds are NaN.
     """
     rows = frame[frame["measure"] == PRIMARY].reset_index(drop=True)
     scales = {rival: rows.filter(like=f" against {rival}") for rival in ("photographs", "materials")}
     # Where a benchmark gives features only, there are no photographs.
     found = [scale.set_axis(["nearness", "low", "high"], axis=1) for scale in scales.values() if len(scale.columns)]
     scale = found[0] if len(found) == 1 else found[0].where(rows["photographs"].notna(), found[1])
-    p_adjusted = rows.groupby("benchmark")["p_value"].transform(false_discovery_control)
+    scale["nearness"] = scale["nearness"].where(scale["low"].notna())
+    p_adjusted = rows.groupby(["benchmark", "start", "region"])["p_value"].transform(false_discovery_control)
     rows = pd.concat([rows, scale], axis=1).assign(p_adjusted=p_adjusted)
     return rows.assign(near=rows["low"] > NEAR, nearer=rows["low"] > 0, differs=p_adjusted < ALPHA)

@@ -59,9 +59,10 @@ def train(images: Images, start: Backbone, image_size: int, epochs: int, seed: i
     pixels = torch.from_numpy(np.stack([start.preprocess(image, image_size) for image in images]))
     with torch.random.fork_rng(devices=[device] if device == "cuda" else []):
         torch.manual_seed(seed)
-        network = copy.deepcopy(start.network).to(device).train()
+        network = copy.deepcopy(start.network).to(device)
         trained = Backbone(**{**start.__dict__, "network": network})
         projector = _projector(trained, image_size).to(device)
+        network.train()
         parameters = [*network.parameters(), *projector.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
         n_batches = max(1, len(pixels) // BATCH)

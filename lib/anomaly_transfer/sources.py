@@ -51,6 +51,11 @@ def photographs(n: int, seed: int = 0) -> ImageArray:
     return ImageArray(np.stack(crops))
 
 
+def photograph_of(n: int) -> np.ndarray:
+    """Which photograph each of ``n`` crops is of: crops of one resemble each other."""
+    return np.arange(n) % len(PHOTOGRAPHS)
+
+
 def materials(n: int, without: str, seed: int = 0) -> ImageArray:
     """``n`` normal pictures of the surfaces of :mod:`anomaly_transfer.benchmarks.surfaces`, as many of each as can be.
 
@@ -66,7 +71,7 @@ def materials(n: int, without: str, seed: int = 0) -> ImageArray:
     own = {"elpv": CELLS, "surfaces": CELLS if category in CELLS else (category,)}.get(benchmark, ())
     kinds = [_normal(name) for name in (*TEXTURES, *CELLS[:1]) if name not in own]
     kinds = [kind.take(rng.permutation(len(kind))) for kind in kinds]
-    chosen = [kinds[number % len(kinds)][number // len(kinds)] for number in range(n)]
+    chosen = [kinds[number % len(kinds)][number // len(kinds) % len(kinds[number % len(kinds)])] for number in range(n)]
     return ImageArray(np.stack([np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for p in chosen]))
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from anomaly_transfer import benchmarks, domains, profiles, similarity, sources
+from anomaly_transfer import backbones, benchmarks, domains, profiles, similarity, sources
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.domains import Domains
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.store import Store
@@ -44,8 +43,8 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
     -------
     Table
         One row a (level, trained on, measure): a :class:`~anomaly_transfer.similarity.Relation` between the network
-        trained on one half of the source's normal images and the one trained on the other half, on each anomaly class,
-        on photographs, or not at all. Probes are images of the target, normal and anomalous.
+        trained on some of the source's normal images and one trained on as many others, on each anomaly class, on
+        photographs, or not at all. Probes are images of the target, normal and anomalous.
 
     Raises
     ------
@@ -82,8 +81,8 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         module="anomaly_transfer.twins",
         coordinates={"benchmark": benchmark, "category": category, "start": start, "seed": seed, "profile": profile},
         settings=chosen,
-        data=digest([found.category.content.fingerprint, found.category.annotations.fingerprint]),
-        weights=sizes.backbone,
+        data=domains.data_hash(found.category),
+        weights=backbones.weights_hash(sizes.backbone),
         compute=compute,
         note=found.category.note,
         store=store,

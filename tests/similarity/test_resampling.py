@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from anomaly_transfer import similarity
+from anomaly_transfer.errors import DataError
 from anomaly_transfer.similarity.resampling import half, swapped
 
 FIRST, SECOND = np.arange(40), np.arange(40, 80)
@@ -88,3 +89,25 @@ def test_groups_change_sides_whole_and_mixed_ones_within(n_mixed):
             assert inside == (1 if group < n_mixed else inside // 4 * 4)
         moved += set(a) != set(first)
     assert moved > 15
+
+
+def test_a_relation_of_objects_alone_is_not_a_relation_of_their_images():
+    measure, rejected = similarity.get("cka"), 0
+    groups = np.repeat(np.arange(8), 8)
+    rows = np.arange(64)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        views = [5 * rng.normal(size=(8, 20))[groups] + rng.normal(size=(64, 20)) for _ in range(2)]
+        found = similarity.relate(measure, measure.on(*views), rows, rows, groups, 19, 2, seed)
+        rejected += found.p_value <= 0.05
+    assert rejected <= 4
+
+
+def test_unequal_groups_change_sides_or_say_why_not():
+    groups = np.concatenate([np.zeros(20, dtype=int), np.arange(1, 21)])
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        a, b = swapped(np.arange(20), np.arange(20, 40), groups, rng)
+        assert min(len(a), len(b)) >= 4
+    with pytest.raises(DataError, match="too unequal"):
+        swapped(np.arange(3), np.arange(3, 40), np.repeat([0, 1], [3, 37]), rng)

@@ -24,7 +24,7 @@ def test_changes_are_what_they_say():
 
 def test_power_rises_with_images_and_blind_measures_stay_blind():
     measures = [similarity.get(name) for name in ("energy", "covariance")]
-    found = S.power(measures, "shift", (8, 60), 20, 1.0, 40).pivot(index="measure", columns="n", values="power")
+    found = S.power(measures, ["shift"], (8, 60), 20, 1.0, 40).pivot(index="measure", columns="n", values="value")
     assert found.loc["Energy distance", 60] > 0.9 > found.loc["Energy distance", 8]
     assert found.loc["Covariance alignment", 60] < 0.3
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from anomaly_transfer.similarity.base import Measure, Statistic
+from anomaly_transfer.errors import DataError
+from anomaly_transfer.similarity.base import MINIMUM, Measure, Statistic
 from anomaly_transfer.splits import N_FOLDS
+
+#: Permutations that leave too few rows on a side are drawn again, at most so often.
+TRIES = 100
 
 
 class Relation(BaseModel):
@@ -66,6 +70,7 @@ def relate(
     groups : array, optional
         One entry for each row that the statistic knows. Rows of one group show the same object: they are drawn, and
         change sides, together; except that in a group which has rows in both samples, rows change sides within it.
+        Paired rows are shuffled within their group, so that a relation of objects alone does not count as one.
     n_permutations, n_halves : int
         Without permutations, null and p-value are NaN.
     seed : int
@@ -78,7 +83,8 @@ def relate(
     value = statistic(first, second)
     units = None if groups is None else np.asarray(groups)
     if measure.paired:
-        null = [statistic(first, rng.permutation(second)) for _ in range(n_permutations)]
+        blocks = None if units is None else units[first]
+        null = [statistic(first, second[shuffled(len(first), blocks, rng)]) for _ in range(n_permutations)]
         pairs = (half(np.arange(len(first)), None if units is None else units[first], rng) for _ in range(n_halves))
         halves = [statistic(first[chosen], second[chosen]) for chosen in pairs]
     else:
@@ -105,9 +111,9 @@ def half(rows: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator) 
     """A random half of some rows: of whole groups where there are more than a handful, else of single rows."""
     if groups is not None:
         names = np.unique(groups[rows])
-        if len(names) > 2 * N_FOLDS:
-            chosen = rng.permutation(names)[: len(names) // 2]
-            return rows[np.isin(groups[rows], chosen)]
+        chosen = rows[np.isin(groups[rows], rng.permutation(names)[: len(names) // 2])]
+        if len(names) > N_FOLDS and len(chosen) >= MINIMUM:
+            return chosen
     return rng.permutation(rows)[: len(rows) // 2]
 
 
@@ -124,9 +130,23 @@ def swapped(
     share = np.bincount(of, weights=side) / np.bincount(of)
     pure = np.isin(share, (0.0, 1.0))
     # Groups on one side only change sides as a whole; inside the others, single rows do.
-    share[pure] = rng.permutation(share[pure])
-    exchanged = share[of] == 1.0
-    for group in np.flatnonzero(~pure):
-        inside = np.flatnonzero(of == group)
-        exchanged[inside] = rng.permutation(side[inside])
-    return rows[exchanged], rows[~exchanged]
+    for _ in range(TRIES):
+        share[pure] = rng.permutation(share[pure])
+        exchanged = share[of] == 1.0
+        for group in np.flatnonzero(~pure):
+            inside = np.flatnonzero(of == group)
+            exchanged[inside] = rng.permutation(side[inside])
+        if MINIMUM <= exchanged.sum() <= len(rows) - MINIMUM:
+            return rows[exchanged], rows[~exchanged]
+    raise DataError("The groups are too unequal to change sides: a permutation test needs more groups in each sample.")
+
+
+def shuffled(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """A random order of ``n`` rows: within their groups, unless each row is a group of its own."""
+    order = rng.permutation(n)
+    if groups is None or len(np.unique(groups)) == n:
+        return order
+    _, of = np.unique(groups, return_inverse=True)
+    found = np.empty(n, dtype=int)
+    found[np.argsort(of, kind="stable")] = order[np.argsort(of[order], kind="stable")]
+    return found
