@@ -284,7 +284,7 @@ by_method = baseline.pivot_table(
 by_method = by_method.reindex(columns=columns)
 by_method.index = [known[name].title for name in by_method.index]
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Table of mean AUROC of each detector on each benchmark"}, "figure": {"name": "fig-baselines", "caption": "Recorded runs: AUROC of each detector, mean over the categories of each benchmark (for ELPV the two materials, for the features two networks and ten objects), headline anomalies, recommended split. Blank: not run (features have no patches; patch detectors on the small pictures are still to come). (Data: each benchmark as its card above says; CIFAR-10 is a JPEG copy.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Table of mean AUROC of each detector on each benchmark"}, "figure": {"name": "fig-baselines", "caption": "Recorded runs: AUROC of each detector, mean over the categories of each benchmark (for ELPV the two materials, for the features two networks and ten objects), headline anomalies, recommended split. Blank: features have no patches. (Data: each benchmark as its card above says; CIFAR-10 is a JPEG copy.)"}}
 figure = plots.heat_table(by_method)
 
 # %% tags=["remove-input"]

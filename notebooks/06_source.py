@@ -151,7 +151,7 @@ glue("gain-random", float(gains[gains["start"] == "from random"]["value"].mean()
 Markdown(
     "Clear of zero: "
     + "; ".join(lines)
-    + ". And the rival: over all k, `imagenet` without any normal image has "
+    + ". And the rival: over all k, `imagenet` that was not trained on normal images has "
     + ", ".join(f"{row['imagenet']:.2f} ({where})" for where, row in top.iterrows())
     + ", `random+normal` "
     + ", ".join(
@@ -161,9 +161,10 @@ Markdown(
 )
 
 # %% [markdown]
-# Photographs do not look like bricks, and yet what a network learnt from a million of them is worth more here than what it
-# can learn from some dozens of bricks. *Close-by* and *plentiful* pull in different directions: the closeness of the last
-# chapter, and the sheer amount of what was learnt.
+# Three cautions. Each network was trained once, so that another training might come out differently. `random` keeps the
+# statistics of its batch norms as they start, while training on normal images also sets them: part of what `random+normal` gains
+# is that. And closeness is one virtue of a source, the amount that can be learnt from it another: a million photographs
+# against some dozens of bricks.
 #
 # ## Which anomaly is it?
 #
@@ -190,14 +191,14 @@ Markdown(
 # %% [markdown]
 # ```{admonition} What would surprise you
 # :class: tip
-# With one labelled image a class, the luck of the draw is larger than most differences between starts. A comparison of two
-# starts on *different* draws would need many times as many repetitions to see what the paired one sees.
+# How wide the bands are at $k = 1$: one labelled image a class is mostly luck. Two starts compared on *different* draws would
+# need many more repetitions to see what the paired comparison sees.
 # ```
 #
 # ## What we learnt
 #
 # - Test a source domain against the source that everyone has already: ImageNet, not random parameters alone.
-# - From a random start, training on normal images can help; the question is whether it adds anything to what is there.
+# - Ask of a source what it adds to what is there, and compare that with the rival, not with nothing.
 # - Pair draws, keep groups apart, and say what a band covers.
 #
 # ## Exercises

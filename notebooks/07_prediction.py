@@ -174,8 +174,8 @@ Markdown(
 # %% [markdown]
 # ```{admonition} What would surprise you
 # :class: tip
-# The sign. *Close* makes a source plausible, and it makes a class hard to see. Whoever reports that similarity "correlates
-# with performance" must say with which.
+# *Close* makes a source plausible, and the same closeness makes a class hard to see. Whoever reports that similarity
+# "correlates with performance" must say with which, and with which sign.
 # ```
 #
 # ## What we learnt

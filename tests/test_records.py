@@ -57,9 +57,9 @@ SHOWN = {
     "elpv": (POOLED | PATCHES, {"grouped", "random"}),
     "magnetic_tile": (POOLED | PATCHES, {"grouped", "random", "matched"}),
     "crackforest": (POOLED, {"grouped", "random", "matched"}),
-    "mnist": (POOLED, {"official"}),
-    "fashion_mnist": (POOLED, {"official"}),
-    "cifar10": (POOLED, {"official"}),
+    "mnist": (POOLED | PATCHES, {"official"}),
+    "fashion_mnist": (POOLED | PATCHES, {"official"}),
+    "cifar10": (POOLED | PATCHES, {"official"}),
     "mvtec_features": ({"gaussian", "neighbours"}, {"random"}),
 }
 

@@ -217,3 +217,13 @@ def test_twin_networks(store, monkeypatch):
 
 def test_profiles_say_how_much_is_measured():
     assert [profiles.get(name).sample for name in profiles.names()] == [20, 60, 100, 200]
+
+
+def test_recorded_tables_name_their_origin():
+    found = tables.recorded("study", "relations")
+    where = {(table.coordinates["benchmark"], table.coordinates["category"]) for table in found}
+    assert {("elpv", "mono"), ("elpv", "poly"), ("magnetic_tile", "tile"), ("crackforest", "road")} <= where
+    for table in found:
+        assert table.coordinates["profile"] == "study"
+        assert len(table.provenance.code) == 64
+        assert set(table.frame()["region"]) <= {"image", "defect", "background"}

@@ -232,8 +232,8 @@ def fieller(above: float, below: float, covariance: np.ndarray) -> Interval:
 def matched(domain: Domains, anomaly_class: str, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """As many images of a class as of normal ones, from the target, with the same shares of each group.
 
-    Where a group holds images of both kinds, as many of each are drawn from it; groups of one kind only (no object is
-    seen both with and without the anomaly) are drawn from freely.
+    Where most of the class is in groups that hold images of both kinds, as many of each are drawn from each such group.
+    Else (few objects are seen both with and without the anomaly) both are drawn freely.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def matched(domain: Domains, anomaly_class: str, most: int, rng: np.random.Gener
     anomalous, normal = domain.rows(domain.target, anomaly_class), domain.rows(domain.target, NORMAL)
     groups = domain.groups
     shared = np.intersect1d(groups[anomalous], groups[normal])
-    if not len(shared):
+    if np.isin(groups[anomalous], shared).mean() < 0.5:
         n = min(len(anomalous), len(normal), most)
         return rng.permutation(anomalous)[:n], rng.permutation(normal)[:n]
     pairs = []
