@@ -171,7 +171,8 @@ Markdown(
     f"the last level, {cells_last} and {drawn_last}. So whether P1.a holds depends on the level that is asked. The real class "
     f"that lies farthest is {worst['case']} at {worst['level']}, with a nearness of {worst['value']:.2f}. Of the controls, on "
     f"which nothing was drawn, {controls['near'].sum()} of {len(controls)} are near and {controls['differs'].sum()} "
-    "are called different, by chance. And a word of caution on what 1 means: fresh normal cells come from another run than "
+    "are called different: a class of few images can miss the rule for want of certainty alone, so read the intervals. "
+    "And a word of caution on what 1 means: fresh normal cells come from another run than "
     f"the source, and lie {shift.min():.0%} to {shift.max():.0%} of the way to the photographs themselves, depending on "
     "the level. Near is near *relative to that*."
 )

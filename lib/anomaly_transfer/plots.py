@@ -283,6 +283,7 @@ def heat_table(table: pd.DataFrame, label: str = "AUROC", low: float = 0.5, high
     for text in axis.get_xticklabels():
         text.set_horizontalalignment("right")
     axis.set(xlabel="", ylabel="")
+    axis.grid(visible=False)
     return figure
 
 
@@ -298,6 +299,7 @@ def correlation_table(table: pd.DataFrame, label: str = "rank correlation") -> F
     for text in axis.get_xticklabels():
         text.set_horizontalalignment("right")
     axis.set(xlabel="", ylabel="")
+    axis.grid(visible=False)
     return figure
 
 
