@@ -206,8 +206,7 @@ def test_few_shot_classifiers_see_no_image_of_the_target(monkeypatch):
     assert np.isin(rows, domain.source).all()
 
 
-def test_twin_networks(store, monkeypatch):
-    monkeypatch.setattr(twins, "FEWEST", 8)
+def test_twin_networks(store):
     frame = twins.run("elpv", "mono", "imagenet", 0, "smoke", store).frame()
     cka = frame[(frame["measure"] == "cka") & (frame["level"] == "head")].set_index("trained_on")["value"]
     assert {twins.FURTHER, twins.PHOTOGRAPHS, twins.UNTRAINED, "p = 1"} <= set(cka.index)

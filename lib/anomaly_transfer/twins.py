@@ -21,8 +21,10 @@ from anomaly_transfer.tables import Table, kept
 
 #: The measure that is tested against its null; all others are shown beside it.
 PRIMARY = "cka"
-#: Every network is trained on equally many images; a class with fewer is left out.
+#: Every network is trained on equally many images. A class with fewer is left out, so that it does not set the number.
 FEWEST = 20
+#: With fewer normal images for each of two networks, there is nothing to train on.
+LEAST = 8
 FURTHER, PHOTOGRAPHS, UNTRAINED = "other normal images", "photographs", "nothing (as it started)"
 
 
@@ -108,8 +110,11 @@ def _curricula(domain: Domains, where: str, most: int, seed: int) -> dict[str, I
     classes = {name: rng.permutation(domain.rows(domain.source, name)) for name in domain.classes}
     enough = {name: rows for name, rows in classes.items() if len(rows) >= FEWEST}
     n = min([most, len(normal) // 2, *map(len, enough.values())])
-    if not enough or n < FEWEST:
-        raise DataError(f"{where}: training networks on single classes needs at least {FEWEST} images of each.")
+    if not enough or n < LEAST:
+        raise DataError(
+            f"{where}: training networks on single classes needs a class of {FEWEST} images and {2 * LEAST} normal ones "
+            "in the source: use more images or another category."
+        )
     images = domain.category.images
     beside = sources.beside(images, where, n, seed)[PHOTOGRAPHS]
     return {
