@@ -112,8 +112,8 @@ def _curricula(domain: Domains, where: str, most: int, seed: int) -> dict[str, I
     n = min([most, len(normal) // 2, *map(len, enough.values())])
     if not enough or n < LEAST:
         raise DataError(
-            f"{where}: training networks on single classes needs a class of {FEWEST} images and {2 * LEAST} normal ones "
-            "in the source: use more images or another category."
+            f"{where}: training networks on single classes needs a class of {FEWEST} images and {2 * LEAST} normal "
+            "ones in the source: use more images or another category."
         )
     images = domain.category.images
     beside = sources.beside(images, where, n, seed)[PHOTOGRAPHS]
