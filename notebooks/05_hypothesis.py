@@ -88,7 +88,7 @@ cells = benchmarks.get("elpv").load("mono", settings.limit)
 rivals = sources.beside(cells.images, "elpv/mono", 6)
 shown = {name: [images[k] for k in range(6)] for name, images in rivals.items()}
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six crops each of natural photographs, other materials and noise, all grey"}, "figure": {"name": "fig-rivals", "caption": "What solar cells are compared with: crops of photographs, other materials, and noise with the brightness of the cells. (Pictures: scikit-image and scikit-learn.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six crops each of natural photographs, other materials and noise, all grey"}, "figure": {"name": "fig-rivals", "caption": "What solar cells are compared with: crops of photographs, other materials, and noise with the brightness of the cells. (Data: photographs and textures of scikit-image and scikit-learn.)"}}
 figure = plots.image_sheet(shown)
 
 # %% [markdown]
