@@ -30,7 +30,6 @@ from IPython.display import Markdown
 from scipy.stats import spearmanr
 
 from anomaly_transfer import domains, few_shot, plots, prediction, relations
-from anomaly_transfer.glue import glue
 
 plots.use_style()
 
@@ -98,7 +97,6 @@ pooled = spearmanr(
     trained_further[prediction.GAIN],
     nan_policy="omit",
 )
-glue("nearness-gain", float(pooled.statistic))
 Markdown(
     f"Nearness correlates with the gain by {near.min():.2f} to {near.max():.2f}, with {signs} over {len(near)} groups. All "
     f"cases thrown together give {pooled.statistic:.2f}, a number that mixes what differs between the groups."
@@ -174,8 +172,8 @@ Markdown(
 # %% [markdown]
 # ```{admonition} What would surprise you
 # :class: tip
-# *Close* makes a source plausible, and the same closeness makes a class hard to see. Whoever reports that similarity
-# "correlates with performance" must say with which, and with which sign.
+# The first table and the second need not agree. *Close* is what makes a source plausible, and *far* is what makes a class easy to
+# see. Whoever reports that similarity "correlates with performance" must say with which, and with which sign.
 # ```
 #
 # ## What we learnt

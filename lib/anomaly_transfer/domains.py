@@ -6,9 +6,9 @@ it. Explained in the chapter *The hypothesis*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,9 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from anomaly_transfer import backbones, benchmarks, selfsupervised
 from anomaly_transfer.backbones import Backbone
-from anomaly_transfer.benchmarks.base import Category
+from anomaly_transfer.benchmarks.base import Category, evenly_spaced
 from anomaly_transfer.errors import DataError
+from anomaly_transfer.experiments import pretrained
 from anomaly_transfer.features import Features
 from anomaly_transfer.fingerprint import code_hash, digest
 from anomaly_transfer.images import Images
@@ -27,13 +28,19 @@ from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import N_FOLDS
 from anomaly_transfer.store import Store
+from anomaly_transfer.tables import Table, kept
 
 #: Where a network may start, and what it may be trained on before it meets a label.
 STARTS = ("random", "imagenet", "random+normal", "imagenet+normal")
+WEIGHTS, HISTORY = "network.safetensors", "loss.json"
 #: Small pictures, so that two processors can train: features are then taken at the profile's size.
 TRAINING_SIZE = 64
 #: At most so many images of each class on either side.
 MOST = 200
+#: Fewer images than this measure nothing.
+LEAST = 8
+#: From so many images on, a network that is used once is compiled.
+WORTH_COMPILING = 800
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,10 @@ def divide(category: Category, seed: int = 0, most: int = MOST) -> Domains:
     most : int
         Keep at most so many images of each class in either part, evenly spaced.
 
+    Returns
+    -------
+    Domains
+
     Raises
     ------
     DataError
@@ -95,10 +106,10 @@ def divide(category: Category, seed: int = 0, most: int = MOST) -> Domains:
     part, inside = category.taken(rows), target[rows]
     found = Domains(part, part.annotations.open(), np.flatnonzero(~inside), np.flatnonzero(inside))
     for name, side in (("source", found.source), ("target", found.target)):
-        if len(found.rows(side, NORMAL)) < 8:
+        if len(found.rows(side, NORMAL)) < LEAST:
             raise DataError(
                 f"{category.benchmark}/{category.name}: the {name} has {len(found.rows(side, NORMAL))} normal images, "
-                "at least 8 are needed: use more images."
+                f"at least {LEAST} are needed: use more images."
             )
     return found
 
@@ -109,10 +120,8 @@ def _target(table: pd.DataFrame, seed: int) -> np.ndarray:
     if len(names) < 2:
         raise DataError("All images are of one group: source and target need at least two.")
     if len(names) <= N_FOLDS:
-        both = {
-            name: min((is_normal & (groups == name)).sum(), (~is_normal & (groups == name)).sum()) for name in names
-        }
-        return groups == max(both, key=lambda name: both[name])
+        both = [min((side & (groups == name)).sum() for side in (is_normal, ~is_normal)) for name in names]
+        return groups == names[np.argmax(both)]
     splitter = GroupShuffleSplit(n_splits=1, test_size=0.5, random_state=seed)
     _, target = next(splitter.split(table, groups=groups))
     return np.isin(np.arange(len(table)), target)
@@ -120,22 +129,70 @@ def _target(table: pd.DataFrame, seed: int) -> np.ndarray:
 
 def _capped(table: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:
     """At most so many rows of each class, evenly spaced."""
-    part = table.iloc[rows]
-    kept = [
-        inside[np.linspace(0, len(inside) - 1, min(len(inside), most)).round().astype(int)]
-        for inside in part.groupby("anomaly_class").indices.values()
-    ]
-    return rows[np.sort(np.concatenate(kept))]
+    by_class = table.iloc[rows].groupby("anomaly_class").indices.values()
+    return rows[np.sort(np.concatenate([evenly_spaced(inside, most) for inside in by_class]))]
+
+
+def study(
+    name: str,
+    module: str,
+    settings: Sequence[str],
+    domain: Domains,
+    start: str,
+    seed: int,
+    sizes: Profile,
+    compute: Callable[[], pd.DataFrame],
+    store: Store,
+    others: Sequence[Category] = (),
+) -> Table:
+    """The table of one experiment of Part I on one category: from the store if nothing has changed, else computed.
+
+    Parameters
+    ----------
+    name, module : str
+        Of the experiment, and of the code that computes it.
+    settings : sequence of str
+        Sizes of the profile on which the numbers depend, besides those of the network and its training.
+    domain : Domains
+    start : str
+        One of :data:`STARTS`.
+    seed : int
+    sizes : Profile
+    compute : callable
+        Gives the rows.
+    store : Store
+    others : sequence of Category
+        Further categories whose data are used.
+    """
+    category = domain.category
+    pictures = not isinstance(category.content, Features)
+    where = {"benchmark": category.benchmark, "category": category.name}
+    return kept(
+        study=name,
+        module=module,
+        coordinates={**where, "start": start, "seed": seed, "profile": sizes.name},
+        settings=sizes.model_dump(include={*settings, *_SIZES}),
+        data=data_hash(category, *others),
+        weights=backbones.weights_hash(sizes.backbone) if pictures else "none",
+        compute=compute,
+        note=category.note,
+        store=store,
+    )
+
+
+_SIZES = ("backbone", "image_size", "images_per_category", "self_supervised_images", "self_supervised_epochs")
 
 
 def data_hash(category: Category, *others: Category) -> str:
-    """Hash of what a table's numbers depend on besides code and weights: images, labels, how they are read."""
+    """SHA-256 of the data behind a table: images, labels, and the code of the benchmark that reads them."""
     module = type(benchmarks.get(category.benchmark)).__module__
     parts = [[part.content.fingerprint, part.annotations.fingerprint] for part in (category, *others)]
     return digest([parts, category.largest_input, code_hash(module)])
 
 
-def network(start: str, profile: Profile, normal: Images, seed: int = 0, store: Store | None = None) -> Backbone:
+def network(
+    start: str, profile: Profile, normal: Images, side: int, seed: int = 0, store: Store | None = None
+) -> tuple[Backbone, list[float]]:
     """One of the four networks.
 
     Parameters
@@ -146,9 +203,16 @@ def network(start: str, profile: Profile, normal: Images, seed: int = 0, store: 
     profile : Profile
     normal : Images
         Of the source; only as many as the profile allows are used.
+    side : int
+        Of the input at which the network will be used, pixels.
     seed : int
         Of random parameters and of training.
     store : Store, optional
+
+    Returns
+    -------
+    Backbone, list of float
+        The network, and the loss of each epoch of self-supervision (none where there was none).
 
     Raises
     ------
@@ -158,20 +222,27 @@ def network(start: str, profile: Profile, normal: Images, seed: int = 0, store: 
     if start not in STARTS:
         raise ValueError(f"There is no start {start!r}; choose from {', '.join(STARTS)}.")
     first, _, further = start.partition("+")
-    backbone = _pretrained(profile.backbone)
+    history: list[float] = []
+    backbone = pretrained(profile.backbone)
     if first == "random":
         backbone = backbones.untrained(backbone, seed)
-    return trained(backbone, profile, normal, seed, store) if further else backbone
+    if further:
+        backbone, history = trained(backbone, profile, normal, seed, store)
+    if first == "random":
+        # Trained or not, so that the two differ by the training alone.
+        backbone = selfsupervised.calibrated(backbone, _some(normal, profile), side)
+    return backbone, history
 
 
-def trained(start: Backbone, profile: Profile, images: Images, seed: int = 0, store: Store | None = None) -> Backbone:
+def trained(
+    start: Backbone, profile: Profile, images: Images, seed: int = 0, store: Store | None = None
+) -> tuple[Backbone, list[float]]:
     """``start`` after self-supervised training on images, from the store where that has been done before.
 
-    Parameters as :func:`network`.
+    Parameters and result as :func:`network`.
     """
     store = store or Store()
-    few = min(len(images), profile.self_supervised_images)
-    images = images.take(np.linspace(0, len(images) - 1, few).round().astype(int))
+    images = _some(images, profile)
     key = digest(
         {
             "images": images.fingerprint,
@@ -183,25 +254,33 @@ def trained(start: Backbone, profile: Profile, images: Images, seed: int = 0, st
         }
     )
     with store.locked("encoders", key):
-        path = store.path("encoders", key) / "network.safetensors"
-        if path.is_file():
+        folder = store.path("encoders", key)
+        if folder.is_dir():
             found = backbones.untrained(start, seed)
-            found.network.load_state_dict(load_file(path))
-            return backbones.with_network(start, found.network, f"{start.weights}, then self-supervised")
+            found.network.load_state_dict(load_file(folder / WEIGHTS))
+            history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
+            return backbones.with_network(start, found.network, f"{start.weights}, then self-supervised"), history
         epochs = profile.self_supervised_epochs
-        found, _ = selfsupervised.train(images, start, TRAINING_SIZE, epochs, seed)
-        with store.writing("encoders", key) as folder:
-            save_file(found.network.state_dict(), folder / path.name)
-    return found
+        found, history = selfsupervised.train(images, start, TRAINING_SIZE, epochs, seed)
+        with store.writing("encoders", key) as partial:
+            save_file(found.network.state_dict(), partial / WEIGHTS)
+            (partial / HISTORY).write_text(json.dumps(history), encoding="utf-8")
+    return found, history
+
+
+def _some(images: Images, profile: Profile) -> Images:
+    """As many images as the profile trains on, evenly spaced."""
+    return images.take(evenly_spaced(np.arange(len(images)), profile.self_supervised_images))
 
 
 def see(network: Backbone, images: Images, side: int, store: Store, levels: Sequence[str] | None = None) -> Features:
-    """Features of images as one of the networks sees them; parameters as ``Store.features``.
+    """Features of images as one of the networks sees them.
 
-    Compiling a network takes as long as a thousand images, so that only the pre-trained one, which all chapters use, is
-    worth it.
+    Parameters as ``Store.features``, with ``side`` of the network's input in pixels (``experiments.input_size``).
+    Compiling a network takes as long as some hundred images, so that it is worth it for the pre-trained one, which all
+    chapters use, and for many images only.
     """
-    compiled = network is _pretrained(network.name)
+    compiled = network is pretrained(network.name) or len(images) >= WORTH_COMPILING
     return store.features(images, network, side, levels, engine=None if compiled else "eager")
 
 
@@ -210,13 +289,15 @@ def levels(backbone: Backbone) -> tuple[str, ...]:
     return backbone.levels[::2]
 
 
-@lru_cache(maxsize=2)
-def _pretrained(name: str) -> Backbone:
-    return backbones.load(name)
-
-
 def class_probabilities(backbone: Backbone, features: Features) -> np.ndarray:
-    """What the network's own classifier says of each image, from the pooled features of the last level.
+    """What the network's own classifier says of each image.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With its classifier: an EfficientNet.
+    features : Features
+        Pooled, all levels.
 
     Returns
     -------

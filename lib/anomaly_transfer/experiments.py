@@ -343,7 +343,7 @@ def features_for(
     """
     if isinstance(category.content, Features):
         return category.content
-    backbone = _backbone(profile.backbone)
+    backbone = pretrained(profile.backbone)
     store, side = store or Store(), input_size(profile, category)
     if kind == "pooled":
         return store.features(category.images, backbone, side)
@@ -351,7 +351,8 @@ def features_for(
 
 
 @lru_cache(maxsize=2)
-def _backbone(name: str) -> Backbone:
+def pretrained(name: str) -> Backbone:
+    """The backbone called ``name``, loaded once in a process; see :func:`anomaly_transfer.backbones.load`."""
     return backbones.load(name)
 
 

@@ -7,26 +7,30 @@ draw by draw.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import roc_auc_score
 
-from anomaly_transfer import backbones, benchmarks, domains, profiles
+from anomaly_transfer import benchmarks, domains, profiles
 from anomaly_transfer.benchmarks.surfaces import CONTROL
 from anomaly_transfer.domains import Domains
+from anomaly_transfer.experiments import input_size
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.similarity import transferability
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table, kept
+from anomaly_transfer.tables import Table
 
 SHOTS = (1, 2, 5, 10, 20)
 #: Shots at which single levels are compared.
 LEVEL_SHOTS = 5
 #: Name of all levels together.
 ALL = "all"
-#: Fewer images of a class than this in the target measure nothing.
-LEAST = 8
+#: The task of rows with the loss of self-supervision, one an epoch; ``selfsupervised.GUESSING`` is that of no skill.
+LOSS = "self-supervised loss"
 
 
 def run(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store | None = None) -> Table:
@@ -48,47 +52,27 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         One row a (task, anomaly class, level, k, draw), with the column ``value``. Tasks: ``detection`` (AUROC of the
         class against normal), ``recognition`` (balanced accuracy over normal and all classes that have enough images),
         and, for each level, with k = 0 and all labels of the target, ``hscore``, ``logme``, ``leep``, ``probe`` and
-        ``knn`` (see ``similarity.transferability``).
+        ``knn`` (see ``similarity.transferability``), and :data:`LOSS`, where ``draw`` is the epoch.
     """
     store, sizes = store or Store(), profiles.get(profile)
-    found = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
-    chosen = sizes.model_dump(include=set(_SETTINGS))
+    domain = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
 
     def compute() -> pd.DataFrame:
-        normal = found.category.images.take(found.rows(found.source, NORMAL))
-        network = domains.network(start, sizes, normal, seed, store)
-        side = min(sizes.image_size, found.category.largest_input or sizes.image_size)
-        features = domains.see(network, found.category.images, side, store)
-        arrays = {level: _standardised(features[level], found) for level in domains.levels(network)}
+        normal = domain.category.images.take(domain.rows(domain.source, NORMAL))
+        side = input_size(sizes, domain.category)
+        network, history = domains.network(start, sizes, normal, side, seed, store)
+        features = domains.see(network, domain.category.images, side, store)
+        arrays = {level: _standardised(features[level], domain) for level in domains.levels(network)}
         # Each level counts the same, however many channels it has.
         arrays = {level: x / np.sqrt(x.shape[1]) for level, x in arrays.items()}
-        rows = few_shot(found, {ALL: np.hstack(list(arrays.values()))}, SHOTS, sizes.draws, seed)
-        rows += few_shot(found, arrays, (LEVEL_SHOTS,), sizes.draws, seed)
+        rows = few_shot(domain, {ALL: np.hstack(list(arrays.values()))}, SHOTS, sizes.draws, seed)
+        rows += few_shot(domain, arrays, (LEVEL_SHOTS,), sizes.draws, seed)
         head = domains.class_probabilities(network, features) if start == "imagenet" else None
-        rows += estimates(found, arrays, head)
+        rows += estimates(domain, arrays, head)
+        rows += [_row(LOSS, "", ALL, 0, epoch, value) for epoch, value in enumerate(history)]
         return pd.DataFrame(rows)
 
-    return kept(
-        study="few_shot",
-        module="anomaly_transfer.few_shot",
-        coordinates={"benchmark": benchmark, "category": category, "start": start, "seed": seed, "profile": profile},
-        settings=chosen,
-        data=domains.data_hash(found.category),
-        weights=backbones.weights_hash(sizes.backbone),
-        compute=compute,
-        note=found.category.note,
-        store=store,
-    )
-
-
-_SETTINGS = (
-    "backbone",
-    "image_size",
-    "images_per_category",
-    "draws",
-    "self_supervised_images",
-    "self_supervised_epochs",
-)
+    return domains.study("few_shot", __name__, ("draws",), domain, start, seed, sizes, compute, store)
 
 
 def few_shot(
@@ -138,7 +122,20 @@ def few_shot(
 def estimates(
     domain: Domains, arrays: dict[str, np.ndarray], head: np.ndarray | None
 ) -> list[dict[str, str | int | float]]:
-    """Transferability of each level to the target's labels, by estimate and in truth."""
+    """Transferability of each level to the target's labels, by estimate and in truth.
+
+    Parameters
+    ----------
+    domain : Domains
+    arrays : dict of level to float array, shape (n_rows, d)
+    head : float array, shape (n_rows, n_source_classes), optional
+        Class probabilities of the network's own classifier, for LEEP at the last level.
+
+    Returns
+    -------
+    list of rows
+        Empty if no class has enough images.
+    """
     kinds = domain.table["anomaly_class"].to_numpy()[domain.target]
     groups = domain.groups[domain.target]
     # Groups that are few are of both labels; then the folds may cut them.
@@ -163,9 +160,30 @@ def estimates(
     return rows
 
 
+def over_draws(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean over draws, with a 95 % interval of that mean (Student's t): it covers the luck of the draw, nothing else.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``draw`` and ``value``; rows of one draw, e.g. its classes, are averaged first.
+    by : sequence of str
+        What is told apart.
+
+    Returns
+    -------
+    DataFrame
+        ``by``, ``value``, ``low`` and ``high``.
+    """
+    each = frame.groupby([*by, "draw"], sort=False)["value"].mean().groupby(list(by), sort=False)
+    found = each.agg(value="mean", error="sem", n="size").reset_index()
+    reach = found.pop("error") * student.ppf(0.975, found.pop("n") - 1)
+    return found.assign(low=found["value"] - reach, high=found["value"] + reach)
+
+
 def _usable(domain: Domains) -> list[str]:
     """The classes of which the target has enough."""
-    return [name for name in domain.classes if len(domain.rows(domain.target, name)) >= LEAST]
+    return [name for name in domain.classes if len(domain.rows(domain.target, name)) >= domains.LEAST]
 
 
 def _row(task: str, anomaly_class: str, level: str, k: int, draw: int, value: float) -> dict[str, str | int | float]:

@@ -20,5 +20,11 @@ def store_folder() -> Path:
     return _chosen("ANOMALY_TRANSFER_STORE", platformdirs.user_cache_dir(_NAME))
 
 
+def results_folder() -> Path:
+    """Recorded runs: inside the installed package where a wheel brought them, else the repository's ``results``."""
+    packaged = Path(__file__).parent / "results"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "results"
+
+
 def _chosen(variable: str, default: str) -> Path:
     return Path(os.environ.get(variable) or default).expanduser().resolve()

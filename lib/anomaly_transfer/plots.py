@@ -274,26 +274,22 @@ def heat_table(table: pd.DataFrame, label: str = "AUROC", low: float = 0.5, high
     label : str
         What a number is.
     """
-    figure, axis = plt.subplots(figsize=(0.95 * table.shape[1] + 2.6, 0.36 * len(table) + 1.4))
-    bar = {"label": label}
     # Dark is good; the text stays readable on every shade.
-    sns.heatmap(table, annot=True, fmt=".2f", cmap="Blues", vmin=low, vmax=high, linewidths=1, cbar_kws=bar, ax=axis)
-    axis.tick_params(axis="x", rotation=30)
-    axis.tick_params(axis="y", rotation=0)
-    for text in axis.get_xticklabels():
-        text.set_horizontalalignment("right")
-    axis.set(xlabel="", ylabel="")
-    axis.grid(visible=False)
-    return figure
+    return _two_way(table, label, "Blues", low, high)
 
 
 def correlation_table(table: pd.DataFrame, label: str = "rank correlation") -> Figure:
-    """Correlations in -1..1 as a two-way table, blue above zero and red below; what is missing stays blank."""
-    figure, axis = plt.subplots(figsize=(0.95 * table.shape[1] + 3.2, 0.36 * len(table) + 1.7))
+    """Correlations in -1..1 of a two-way table, blue above zero and red below; what is missing stays blank.
+
+    Parameters as :func:`heat_table`.
+    """
+    return _two_way(table, label, "RdBu", -1, 1)
+
+
+def _two_way(table: pd.DataFrame, label: str, colours: str, low: float, high: float) -> Figure:
+    figure, axis = plt.subplots(figsize=(0.95 * table.shape[1] + 2.6, 0.36 * len(table) + 1.4))
     bar = {"label": label}
-    sns.heatmap(
-        table, annot=True, fmt=".2f", cmap="RdBu", vmin=-1, vmax=1, linewidths=1, cbar_kws=bar, ax=axis
-    )  # fmt: skip
+    sns.heatmap(table, annot=True, fmt=".2f", cmap=colours, vmin=low, vmax=high, linewidths=1, cbar_kws=bar, ax=axis)
     axis.tick_params(axis="x", rotation=30)
     axis.tick_params(axis="y", rotation=0)
     for text in axis.get_xticklabels():
@@ -312,6 +308,10 @@ def curves(
     ----------
     frame : DataFrame
         With ``value``, the columns named by ``x`` and ``hue`` and, optionally, ``low`` and ``high``.
+    x, hue : str
+        Columns for the axis and for the lines, which keep their order of appearance.
+    label, xlabel : str
+        What is drawn along either axis.
     chance : float, optional
         Where a dashed line marks chance, or no relation.
     log : bool

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.evaluation import Interval
+from anomaly_transfer.places import results_folder
 
 RECORD, SCORES = "record.json", "scores.csv"
 
@@ -181,8 +182,7 @@ def recorded(profile: str, benchmark: str | None = None) -> list[Record]:
     StoreError
         If there are none.
     """
-    packaged = Path(__file__).parent / "results" / profile
-    found = load_folder(packaged if packaged.is_dir() else Path(__file__).parents[2] / "results" / profile)
+    found = load_folder(results_folder() / profile)
     found = [record for record in found if benchmark in (None, record.experiment.benchmark)]
     if not found:
         where = f" on {benchmark}" if benchmark else ""

@@ -8,7 +8,7 @@ Explained in the chapter *The hypothesis*.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,13 +18,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from anomaly_transfer import backbones, benchmarks, domains, profiles, similarity, sources
+from anomaly_transfer import benchmarks, domains, profiles, similarity, sources
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.detectors.patch import patch_features
 from anomaly_transfer.domains import Domains
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import Interval
+from anomaly_transfer.experiments import input_size
 from anomaly_transfer.features import Features, map_levels
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
@@ -33,11 +34,12 @@ from anomaly_transfer.similarity import Measure
 from anomaly_transfer.similarity.base import MINIMUM, Statistic
 from anomaly_transfer.similarity.resampling import half, swapped
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table, kept
+from anomaly_transfer.tables import Table
 
 #: The measure that decides, chosen before any anomaly was looked at: unbiased, bounded, blind to rotation and scale,
 #: with one bandwidth for all comparisons. All others are shown beside it.
 PRIMARY = "mmd"
+DECISIVE = (similarity.get(PRIMARY),)
 #: Said beforehand: a class is close to normal if the whole interval of its nearness lies above this.
 NEAR = 0.5
 #: Said beforehand: a margin (see :func:`separability`) below this is narrow.
@@ -61,45 +63,26 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
     -------
     Table
         One row a (region, level, anomaly class, measure), with the columns of :class:`Comparison`, and with
-        ``separability`` and ``margin`` in the rows of the primary measure on images.
+        ``separability`` and ``margin``, each with ``low of`` and ``high of`` it, in the rows of the primary measure
+        on images.
     """
     store, sizes = store or Store(), profiles.get(profile)
-    found = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
-    chosen = sizes.model_dump(include=set(_SETTINGS))
-    vectors = isinstance(found.category.content, Features)
-    if vectors and start != "imagenet":
-        raise ValueError(f"{benchmark} gives the features of networks trained on ImageNet only, not of {start!r}.")
+    domain = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
+    others: list[Category] = []
+    if isinstance(domain.category.content, Features):
+        if start != "imagenet":
+            raise ValueError(f"{benchmark} gives the features of networks trained on ImageNet only, not of {start!r}.")
+        others = _others(benchmark, category)
 
     def compute() -> pd.DataFrame:
-        if vectors:
-            return _of_vectors(found, benchmark, category, sizes, seed)
-        normal = found.category.images.take(found.rows(found.source, NORMAL))
-        network = domains.network(start, sizes, normal, seed, store)
-        return _of_images(found, f"{benchmark}/{category}", start, network, sizes, seed, store)
+        if isinstance(domain.category.content, Features):
+            return _of_vectors(domain, others, sizes, seed)
+        normal = domain.category.images.take(domain.rows(domain.source, NORMAL))
+        network, _ = domains.network(start, sizes, normal, input_size(sizes, domain.category), seed, store)
+        return _of_images(domain, start, network, sizes, seed, store)
 
-    return kept(
-        study="relations",
-        module="anomaly_transfer.relations",
-        coordinates={"benchmark": benchmark, "category": category, "start": start, "seed": seed, "profile": profile},
-        settings=chosen,
-        data=domains.data_hash(found.category, *(_others(benchmark, category) if vectors else ())),
-        weights="none" if vectors else backbones.weights_hash(sizes.backbone),
-        compute=compute,
-        note=found.category.note,
-        store=store,
-    )
-
-
-_SETTINGS = (
-    "backbone",
-    "image_size",
-    "images_per_category",
-    "sample",
-    "permutations",
-    "halves",
-    "self_supervised_images",
-    "self_supervised_epochs",
-)
+    settings = ("sample", "permutations", "halves")
+    return domains.study("relations", __name__, settings, domain, start, seed, sizes, compute, store, others)
 
 
 @dataclass(frozen=True)
@@ -167,6 +150,10 @@ def compare(
     n_permutations, n_halves : int
         Standard errors are the spread over random halves of all samples (see ``similarity.relate``).
     rng : numpy Generator
+
+    Returns
+    -------
+    Comparison
     """
     sign = 1.0 if measure.farther else -1.0
 
@@ -254,66 +241,91 @@ def matched(domain: Domains, anomaly_class: str, most: int, rng: np.random.Gener
     return chosen[:, 0], chosen[:, 1]
 
 
-def separability(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+def separability(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    groups: tuple[np.ndarray, np.ndarray],
+    n_halves: int,
+    rng: np.random.Generator,
+) -> dict[str, Interval]:
     """How well, and by how much, a linear classifier tells a class from normal on groups that it has not seen.
 
     Parameters
     ----------
     train, test : (normal, anomalous), float arrays, shape (n, d)
+    groups : (normal, anomalous), arrays, shape (n,)
+        Of the test images.
+    n_halves : int
+        Standard errors are the spread over random halves of the test images (see ``similarity.relate``).
+    rng : numpy Generator
 
     Returns
     -------
-    auroc, margin : float
-        AUROC on ``test``; and the gap between the 95th percentile of its normal scores and the 5th percentile of its
-        anomalous ones, in standard deviations of the scores within the classes: negative where the bulks overlap.
+    dict of str to Interval
+        ``separability``, the AUROC on ``test``; and ``margin``, the gap between the 95th percentile of its normal
+        scores and the 5th percentile of its anomalous ones, in standard deviations of the scores within the classes:
+        negative where the bulks overlap.
     """
     x, y = np.concatenate(train), np.repeat([0, 1], [len(train[0]), len(train[1])])
     classifier = make_pipeline(StandardScaler(), RidgeClassifier(alpha=x.shape[1], class_weight="balanced")).fit(x, y)
     scores = [classifier.decision_function(part) for part in test]
-    labels = np.repeat([0, 1], [len(part) for part in scores])
-    within = np.sqrt(np.mean([np.var(part) for part in scores]))
-    gap = np.percentile(scores[1], 5) - np.percentile(scores[0], 95)
-    return float(roc_auc_score(labels, np.concatenate(scores))), float(gap / max(within, 1e-12))
+
+    def found(normal: np.ndarray, anomalous: np.ndarray) -> tuple[float, float]:
+        labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+        within = np.sqrt((np.var(normal) + np.var(anomalous)) / 2)
+        gap = np.percentile(anomalous, 5) - np.percentile(normal, 95)
+        return float(roc_auc_score(labels, np.concatenate([normal, anomalous]))), float(gap / max(within, 1e-12))
+
+    values = found(*scores)
+    halves = [
+        found(*(part[half(np.arange(len(part)), of, rng)] for part, of in zip(scores, groups, strict=True)))
+        for _ in range(n_halves)
+    ]
+    reach = 1.96 * np.std(halves, axis=0, ddof=1)
+    return {
+        name: Interval(value=value, low=value - error, high=value + error)
+        for name, value, error in zip(("separability", "margin"), values, reach, strict=True)
+    }
 
 
-def _of_images(
-    domain: Domains, where: str, start: str, network: Backbone, sizes: Profile, seed: int, store: Store
-) -> pd.DataFrame:
-    images, side = domain.category.images, min(sizes.image_size, domain.category.largest_input or sizes.image_size)
-    beside = sources.beside(images, where, sizes.sample, seed)
+def _of_images(domain: Domains, start: str, network: Backbone, sizes: Profile, seed: int, store: Store) -> pd.DataFrame:
+    category, side = domain.category, input_size(sizes, domain.category)
+    beside = sources.beside(category.images, f"{category.benchmark}/{category.name}", sizes.sample, seed)
     groups = {"photographs": sources.photograph_of(sizes.sample)}
     levels = domains.levels(network)
     middle = levels[len(levels) // 2]
-    decisive = [similarity.get(PRIMARY)]
-    arrays = [domains.see(network, part, side, store) for part in (images, *beside.values())]
+    arrays = [domains.see(network, part, side, store) for part in (category.images, *beside.values())]
     frames = []
     for level in levels:
         # The others take a hundred times as long: they stand beside it at the pre-trained network's middle only.
-        measures = similarity.UNPAIRED if start == "imagenet" and level == middle else decisive
+        measures = similarity.UNPAIRED if start == "imagenet" and level == middle else DECISIVE
         pool = [features[level] for features in arrays]
-        frames.append(_level(domain, pool, list(beside), measures, sizes, seed, "image", level, groups))
-    if domain.category.annotations.has_masks:
-        frames.append(_patches(domain, beside, network, side, sizes, seed, store))
+        frames.append(_level(domain, pool, list(beside), groups, measures, sizes, seed, "image", level))
+    if category.annotations.has_masks:
+        frames += _patches(domain, beside, groups, network, sizes, seed, store)
     return pd.concat(frames, ignore_index=True)
 
 
-def _of_vectors(domain: Domains, benchmark: str, category: str, sizes: Profile, seed: int) -> pd.DataFrame:
+def _of_vectors(domain: Domains, others: Sequence[Category], sizes: Profile, seed: int) -> pd.DataFrame:
     """Where a benchmark gives features only, the rival is what the same network makes of the other objects."""
-    level = domain.category.content.levels[0]  # type: ignore[union-attr]
-    rng = np.random.default_rng(seed)
-    others = []
-    for found in _others(benchmark, category):
-        normal = np.flatnonzero(found.annotations.open()["anomaly_class"] == NORMAL)
-        others.append(rng.permutation(found.content[level][normal]))  # type: ignore[index]
+    content = domain.category.content
+    assert isinstance(content, Features)
     if not others:
-        raise DataError(f"{benchmark}/{category}: the rivals are other categories, but none is at hand.")
-    # As many of each as can be, and none left out.
-    others = [part[: -(-sizes.sample // len(others))] for part in others]
-    vectors = domain.category.content[level]  # type: ignore[index]
+        where = f"{domain.category.benchmark}/{domain.category.name}"
+        raise DataError(f"{where}: the rivals are other categories, but none is at hand.")
+    (level,) = content.levels
+    rng = np.random.default_rng(seed)
+    rivals = []
+    for other in others:
+        normal = np.flatnonzero(other.annotations.open()["anomaly_class"] == NORMAL)
+        # As many of each as can be, and none left out.
+        chosen = rng.permutation(normal)[: -(-sizes.sample // len(others))]
+        rivals.append(other.content.take(chosen)[level])  # type: ignore[call-overload]
+    vectors = content[level]
     noise = rng.normal(vectors.mean(), vectors.std(), (sizes.sample, vectors.shape[1]))
-    pool = [vectors, np.concatenate(others), noise]
-    groups = {"materials": np.repeat(np.arange(len(others)), [len(part) for part in others])}
-    return _level(domain, pool, ["materials", "noise"], similarity.UNPAIRED, sizes, seed, "image", level, groups)
+    pool = [vectors, np.concatenate(rivals), noise]
+    groups = {"materials": np.repeat(np.arange(len(rivals)), [len(part) for part in rivals])}
+    return _level(domain, pool, ["materials", "noise"], groups, similarity.UNPAIRED, sizes, seed, "image", level)
 
 
 def _others(benchmark: str, category: str) -> list[Category]:
@@ -326,12 +338,12 @@ def _level(
     domain: Domains,
     arrays: Sequence[np.ndarray],
     rivals: Sequence[str],
+    rival_groups: Mapping[str, np.ndarray],
     measures: Sequence[Measure],
     sizes: Profile,
     seed: int,
     region: str,
     level: str,
-    rival_groups: Mapping[str, np.ndarray],
 ) -> pd.DataFrame:
     """Rows of one level: ``arrays`` are the category's features, then those of each rival. All levels draw alike."""
     rng = np.random.default_rng(seed)
@@ -346,7 +358,8 @@ def _level(
     beside = [
         [f"{name} {group}" for group in rival_groups.get(name, np.arange(len(rows)))] for name, rows in others.items()
     ]
-    groups = np.concatenate([domain.groups[inside].astype(str), *beside])
+    # Numbers, since names are slow to compare; in the order of the names.
+    _, groups = np.unique(np.concatenate([domain.groups[inside].astype(str), *beside]), return_inverse=True)
     rows_of = np.vectorize(place.__getitem__)
     rows = []
     for measure in measures:
@@ -368,52 +381,56 @@ def _level(
                 row |= {f"{what} against {rival}": value for what, value in nearness}
             if measure.name == PRIMARY and region == "image" and len(domain.rows(domain.source, name)) >= MINIMUM:
                 sides = [
-                    tuple(arrays[0][domain.rows(part, kind)] for kind in (NORMAL, name))
-                    for part in (domain.source, domain.target)
+                    tuple(domain.rows(part, kind) for kind in (NORMAL, name)) for part in (domain.source, domain.target)
                 ]
-                row["separability"], row["margin"] = separability(*sides)
+                train, test = (tuple(arrays[0][part] for part in side) for side in sides)
+                objects = tuple(domain.groups[part] for part in sides[1])
+                for what, interval in separability(train, test, objects, sizes.halves, rng).items():
+                    row |= {what: interval.value, f"low of {what}": interval.low, f"high of {what}": interval.high}
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _patches(
-    domain: Domains, beside: Mapping[str, Images], network: Backbone, side: int, sizes: Profile, seed: int, store: Store
-) -> pd.DataFrame:
+    domain: Domains,
+    beside: Mapping[str, Images],
+    groups: Mapping[str, np.ndarray],
+    network: Backbone,
+    sizes: Profile,
+    seed: int,
+    store: Store,
+) -> list[pd.DataFrame]:
     """The same for single patches: on the defect, and, in the same pictures, as far from it as can be."""
-    level = map_levels(network, strides=(16,))[0]
-    rng = np.random.default_rng(seed)
-    maps = domains.see(network, domain.category.images, side, store, (level,))
+    category, side = domain.category, input_size(sizes, domain.category)
+    (level,) = map_levels(network, strides=(16,))
+    maps = domains.see(network, category.images, side, store, (level,))
     grid = maps.arrays[level].shape[-2:]
-    masks = domain.category.masks(np.arange(len(maps)), side)
-    covered = [None if mask is None else _coverage(mask, grid) for mask in masks]
-    known = np.array([mask is not None for mask in covered])
-    everywhere = np.arange(grid[0] * grid[1])
-    on, off = np.zeros(len(maps), dtype=int), np.zeros(len(maps), dtype=int)
-    for row, cover in enumerate(covered):
-        if cover is None or not cover.any():
-            on[row] = off[row] = rng.choice(everywhere)
-        else:
-            on[row], off[row] = cover.argmax(), _farthest(cover, grid)
-    # Normal patches are taken at the same places: a position tells much, at the rim above all.
-    defective = np.flatnonzero(np.array([cover is not None and cover.any() for cover in covered]))
+    masks = category.masks(np.arange(len(maps)), side)
+    covered = {row: _coverage(mask, grid) for row, mask in enumerate(masks) if mask is not None and mask.any()}
+    if not covered:
+        return []
+    defective = np.array(list(covered))
     blank = np.setdiff1d(np.arange(len(maps)), defective)
-    if not len(defective):
-        return pd.DataFrame()
-    on[blank], off[blank] = rng.choice(on[defective], len(blank)), rng.choice(off[defective], len(blank))
+    # An anomalous picture without a mask says nothing of patches.
+    known = np.array([mask is not None for mask in masks])
+    part = replace(domain, source=domain.source[known[domain.source]], target=domain.target[known[domain.target]])
+    rng = np.random.default_rng(seed)
     rivals = [_picked(domains.see(network, images, side, store, (level,)), None, rng) for images in beside.values()]
-    part = Domains(
-        domain.category, domain.table, domain.source[known[domain.source]], domain.target[known[domain.target]]
-    )
-    decisive, groups = [similarity.get(PRIMARY)], {"photographs": sources.photograph_of(sizes.sample)}
     frames = []
-    for region, place in (("defect", on), ("background", off)):
+    for region in ("defect", "background"):
+        place = np.empty(len(maps), dtype=int)
+        place[defective] = [
+            cover.argmax() if region == "defect" else _farthest(cover, grid) for cover in covered.values()
+        ]
+        # Normal patches are taken at the same places: a position tells much, at the rim above all.
+        place[blank] = rng.choice(place[defective], len(blank))
         arrays = [_picked(maps, place, rng), *rivals]
-        frames.append(_level(part, arrays, list(beside), decisive, sizes, seed, region, level, groups))
-    return pd.concat(frames)
+        frames.append(_level(part, arrays, list(beside), groups, DECISIVE, sizes, seed, region, level))
+    return frames
 
 
 def _coverage(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Share of each patch that a mask covers, shape (rows * columns,)."""
+    """Pixels of each patch that a mask covers, shape (rows * columns,)."""
     rows, columns = (np.linspace(0, length, n + 1).astype(int)[:-1] for length, n in zip(mask.shape, grid, strict=True))
     sums = np.add.reduceat(np.add.reduceat(mask.astype(float), rows, axis=0), columns, axis=1)
     return sums.ravel()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from anomaly_transfer.backbones import Backbone, with_network
@@ -24,6 +25,8 @@ TEMPERATURE = 0.2
 EMBEDDING = 128
 BATCH = 16
 RATE, DECAY = 1e-3, 1e-4
+#: The loss of a network that finds nothing in a full batch.
+GUESSING = math.log(2 * BATCH - 1)
 #: Smallest share of a view's sides that a random crop keeps.
 SMALLEST_CROP = 0.5
 
@@ -72,8 +75,8 @@ def train(images: Images, start: Backbone, image_size: int, epochs: int, seed: i
             losses = []
             for rows in torch.randperm(len(pixels)).tensor_split(n_batches):
                 batch = pixels[rows].to(device)
-                first, second = (projector(_pooled(trained, view(batch))) for _ in range(2))
-                loss = contrast(first, second)
+                # Both views in one batch, as SimCLR has it: half the passes, and one set of batch statistics.
+                loss = contrast(*projector(_pooled(trained, torch.cat([view(batch), view(batch)]))).chunk(2))
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -83,6 +86,35 @@ def train(images: Images, start: Backbone, image_size: int, epochs: int, seed: i
             if not math.isfinite(history[-1]):
                 raise DataError("Self-supervised training diverged: the loss is not finite. Look for corrupt images.")
     return with_network(start, network.cpu(), f"{start.weights}, then self-supervised"), history
+
+
+def calibrated(backbone: Backbone, images: Images, image_size: int) -> Backbone:
+    """The same network with the statistics of some images in its batch norms; no label is used.
+
+    For networks that started at random: their batch norms begin with a mean of 0 and a variance of 1, which are those
+    of nothing, so that the signal dies out on its way. (A pre-trained network loses by it: channels that hardly vary in
+    these images are blown up.)
+
+    Parameters
+    ----------
+    backbone : Backbone
+        It is not changed.
+    images : Images
+        At least two.
+    image_size : int
+        Side of the network's input at which it will be used, pixels.
+    """
+    network = copy.deepcopy(backbone.network).to(default_device())
+    n_batches = max(1, len(images) // BATCH)
+    batches = (
+        backbone.normalise(
+            torch.from_numpy(np.stack([backbone.preprocess(images[int(row)], image_size) for row in rows]))
+        )
+        for rows in np.array_split(np.arange(len(images)), n_batches)
+    )
+    with torch.no_grad():
+        update_bn(batches, network, device=torch.device(default_device()))
+    return with_network(backbone, network.cpu(), f"{backbone.weights}, batch norms calibrated")
 
 
 def contrast(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -138,4 +170,4 @@ def _projector(backbone: Backbone, image_size: int) -> nn.Module:
     device = next(backbone.network.parameters()).device
     with torch.no_grad():
         width = _pooled(backbone, torch.zeros(2, image_size, image_size, 3, device=device)).shape[1]
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, EMBEDDING))
+    return nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, EMBEDDING))

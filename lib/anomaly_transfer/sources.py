@@ -6,6 +6,7 @@ since colour alone would tell them apart.
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 
 import numpy as np
@@ -29,11 +30,14 @@ PHOTOGRAPHS = (
 #: Sides of a crop of a photograph, as shares of its shorter side.
 SMALLEST, LARGEST = 0.4, 0.9
 SIDE = 128
-KINDS = ("photographs", "materials", "noise")
 
 
 def photographs(n: int, seed: int = 0) -> ImageArray:
-    """``n`` random crops of natural photographs, as many of each as can be.
+    """``n`` random square crops of natural photographs, as many of each as can be, resized to 128 pixels.
+
+    Parameters
+    ----------
+    n, seed : int
 
     Returns
     -------
@@ -63,15 +67,20 @@ def materials(n: int, without: str, seed: int = 0) -> ImageArray:
     ----------
     n : int
     without : str
-        A benchmark, or one of its categories, whose own material is left out: ``"elpv"`` leaves out all cells.
+        ``"benchmark/category"``, whose own material is left out; of cells, all.
     seed : int
+
+    Returns
+    -------
+    ImageArray of shape (n, 128, 128, 3)
     """
     rng = np.random.default_rng(seed)
     benchmark, _, category = without.partition("/")
     own = {"elpv": CELLS, "surfaces": CELLS if category in CELLS else (category,)}.get(benchmark, ())
     kinds = [_normal(name) for name in (*TEXTURES, *CELLS[:1]) if name not in own]
-    kinds = [kind.take(rng.permutation(len(kind))) for kind in kinds]
-    chosen = [kinds[number % len(kinds)][number // len(kinds) % len(kinds[number % len(kinds)])] for number in range(n)]
+    # Each in turn; should one run out, it begins again.
+    supplies = [itertools.cycle(kind.take(rng.permutation(len(kind)))) for kind in kinds]
+    chosen = [next(supplies[number % len(supplies)]) for number in range(n)]
     return ImageArray(np.stack([np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for p in chosen]))
 
 
@@ -82,7 +91,12 @@ def _normal(surface: str) -> Images:
 
 
 def noise(n: int, like: Images, seed: int = 0) -> ImageArray:
-    """``n`` pictures of white noise, with the mean and spread of the pixels of ``like``."""
+    """``n`` pictures of white noise, with the mean and spread of the pixels of ``like`` (of its first 50 images).
+
+    Returns
+    -------
+    ImageArray of shape (n, 128, 128, 3)
+    """
     rng = np.random.default_rng(seed)
     sample = np.concatenate([np.asarray(like[row]).ravel() for row in range(min(len(like), 50))]).astype(float)
     pixels = rng.normal(sample.mean(), sample.std(), (n, SIDE, SIDE, 3))

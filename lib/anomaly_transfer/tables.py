@@ -13,6 +13,7 @@ from anomaly_transfer import records
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.features import default_device, default_engine
 from anomaly_transfer.fingerprint import code_hash, digest
+from anomaly_transfer.places import results_folder
 from anomaly_transfer.records import Provenance
 from anomaly_transfer.store import Store
 
@@ -58,7 +59,7 @@ class Table(BaseModel):
         return "__".join([self.study, *(str(value) for value in self.coordinates.values())])
 
     def frame(self) -> pd.DataFrame:
-        """The rows, with the coordinates as further columns in front."""
+        """The rows, with the coordinates as further columns."""
         return pd.DataFrame(self.rows, columns=self.columns).assign(**self.coordinates)
 
 
@@ -140,10 +141,8 @@ def recorded(profile: str, study: str) -> list[Table]:
     StoreError
         If there are none, or one is damaged.
     """
-    root = Path(__file__).parent / "results"
-    folder = (root if root.is_dir() else Path(__file__).parents[2] / "results") / "tables" / profile
     found = []
-    for path in sorted(folder.glob(f"{study}__*.json")):
+    for path in sorted((results_folder() / "tables" / profile).glob(f"{study}__*.json")):
         try:
             found.append(Table.model_validate_json(path.read_text(encoding="utf-8")))
         except ValidationError as error:

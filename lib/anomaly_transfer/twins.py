@@ -7,24 +7,27 @@ in the chapter *The hypothesis*.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from anomaly_transfer import backbones, benchmarks, domains, profiles, similarity, sources
+from anomaly_transfer import benchmarks, domains, profiles, similarity, sources
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.domains import Domains
 from anomaly_transfer.errors import DataError
+from anomaly_transfer.experiments import input_size
+from anomaly_transfer.features import Features
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table, kept
+from anomaly_transfer.tables import Table
 
 #: The measure that is tested against its null; all others are shown beside it.
 PRIMARY = "cka"
 #: Every network is trained on equally many images. A class with fewer is left out, so that it does not set the number.
 FEWEST = 20
-#: With fewer normal images for each of two networks, there is nothing to train on.
-LEAST = 8
 FURTHER, PHOTOGRAPHS, UNTRAINED = "other normal images", "photographs", "nothing (as it started)"
 
 
@@ -50,70 +53,56 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
 
     Raises
     ------
+    ValueError
+        If ``start`` is another one: it would have been trained on normal images already.
     DataError
         If no class has enough images.
     """
+    if start not in ("imagenet", "random"):
+        raise ValueError(f"Twin networks start from imagenet or random, not from {start!r}.")
     store, sizes = store or Store(), profiles.get(profile)
-    found = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
-    chosen = sizes.model_dump(include=set(_SETTINGS))
+    domain = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
 
     def compute() -> pd.DataFrame:
-        curricula = _curricula(found, f"{benchmark}/{category}", sizes.self_supervised_images // 2, seed)
+        curricula = _curricula(domain, sizes.self_supervised_images // 2, seed)
         rng = np.random.default_rng(seed)
         probes = np.concatenate(
-            [rng.permutation(found.rows(found.target, name))[: sizes.sample] for name in (NORMAL, *found.classes)]
+            [rng.permutation(domain.rows(domain.target, name))[: sizes.sample] for name in (NORMAL, *domain.classes)]
         )
-        images = found.category.images.take(probes)
-        side = min(sizes.image_size, found.category.largest_input or sizes.image_size)
+        images, side = domain.category.images.take(probes), input_size(sizes, domain.category)
+        normal = domain.category.images.take(domain.rows(domain.source, NORMAL))
 
-        def seen_by(number: int, images_of: Images | None):
+        def seen_by(number: int, images_of: Images | None) -> tuple[Backbone, Features]:
             # Networks that share a random start would be alike for that reason alone.
-            beginning = domains.network(start, sizes, images, seed=1000 * seed + number)
-            network = beginning if images_of is None else domains.trained(beginning, sizes, images_of, seed, store)
+            network, _ = domains.network(start, sizes, normal, side, seed=1000 * seed + number)
+            if images_of is not None:
+                network, _ = domains.trained(network, sizes, images_of, seed, store)
             return network, domains.see(network, images, side, store)
 
         network, reference = seen_by(0, curricula.pop(NORMAL))
+        # Numbers, since names are slow to compare.
+        _, objects = np.unique(domain.groups[probes], return_inverse=True)
         rows = []
         for number, (name, images_of) in enumerate([*curricula.items(), (UNTRAINED, None)], start=1):
-            rows += _related(network, reference, seen_by(number, images_of)[1], name, found.groups[probes], sizes)
+            _, other = seen_by(number, images_of)
+            rows += _related(domains.levels(network), reference, other, name, objects, sizes)
         return pd.DataFrame(rows)
 
-    return kept(
-        study="twins",
-        module="anomaly_transfer.twins",
-        coordinates={"benchmark": benchmark, "category": category, "start": start, "seed": seed, "profile": profile},
-        settings=chosen,
-        data=domains.data_hash(found.category),
-        weights=backbones.weights_hash(sizes.backbone),
-        compute=compute,
-        note=found.category.note,
-        store=store,
-    )
+    settings = ("sample", "permutations", "halves")
+    return domains.study("twins", __name__, settings, domain, start, seed, sizes, compute, store)
 
 
-_SETTINGS = (
-    "backbone",
-    "image_size",
-    "images_per_category",
-    "sample",
-    "permutations",
-    "halves",
-    "self_supervised_images",
-    "self_supervised_epochs",
-)
-
-
-def _curricula(domain: Domains, where: str, most: int, seed: int) -> dict[str, Images]:
+def _curricula(domain: Domains, most: int, seed: int) -> dict[str, Images]:
     """What each network is trained on: equally many images of each kind, all of the source."""
-    rng = np.random.default_rng(seed)
+    rng, where = np.random.default_rng(seed), f"{domain.category.benchmark}/{domain.category.name}"
     normal = rng.permutation(domain.rows(domain.source, NORMAL))
     classes = {name: rng.permutation(domain.rows(domain.source, name)) for name in domain.classes}
     enough = {name: rows for name, rows in classes.items() if len(rows) >= FEWEST}
     n = min([most, len(normal) // 2, *map(len, enough.values())])
-    if not enough or n < LEAST:
+    if not enough or n < domains.LEAST:
         raise DataError(
-            f"{where}: training networks on single classes needs a class of {FEWEST} images and {2 * LEAST} normal "
-            "ones in the source: use more images or another category."
+            f"{where}: training networks on single classes needs a class of {FEWEST} images and {2 * domains.LEAST} "
+            "normal ones in the source: use more images or another category."
         )
     images = domain.category.images
     beside = sources.beside(images, where, n, seed)[PHOTOGRAPHS]
@@ -125,10 +114,12 @@ def _curricula(domain: Domains, where: str, most: int, seed: int) -> dict[str, I
     }
 
 
-def _related(network: Backbone, one, other, name: str, groups: np.ndarray, sizes) -> list[dict]:
+def _related(
+    levels: Sequence[str], one: Features, other: Features, name: str, groups: np.ndarray, sizes: Profile
+) -> list[dict]:
     rows = []
     everywhere = np.arange(len(one))
-    for level in domains.levels(network):
+    for level in levels:
         for measure in similarity.PAIRED:
             statistic = measure.on(one[level], other[level], groups)
             sampled = (sizes.permutations, sizes.halves) if measure.name == PRIMARY else (0, sizes.halves // 2)

@@ -200,6 +200,15 @@ class Benchmark(ABC):
             raise DataError(f"{self.title} ({category}) is not at hand. {self.obtained}")
 
 
+def evenly_spaced(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` of some rows, evenly spaced, the first and the last among them.
+
+    >>> evenly_spaced(np.arange(10), 4).tolist()
+    [0, 3, 6, 9]
+    """
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)]
+
+
 def thin(table: pd.DataFrame, limit: int, by: str = "anomaly_class") -> np.ndarray:
     """Row numbers of about ``limit`` rows, evenly spaced within each class, and at least two of each.
 
@@ -216,8 +225,7 @@ def thin(table: pd.DataFrame, limit: int, by: str = "anomaly_class") -> np.ndarr
     share = limit / len(table)
 
     def spaced(rows: np.ndarray) -> np.ndarray:
-        keep = min(len(rows), max(2, round(share * len(rows))))
-        return rows[np.linspace(0, len(rows) - 1, keep).round().astype(int)]
+        return evenly_spaced(rows, max(2, round(share * len(rows))))
 
     keys = [by, *(["part"] if "part" in table else []), *(["group"] if table["group"].nunique() <= N_FOLDS else [])]
     positions = pd.Series(np.arange(len(table)), index=table.index)
