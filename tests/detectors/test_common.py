@@ -13,14 +13,15 @@ from anomaly_transfer.errors import DataError, LabelLeakError
 from anomaly_transfer.features import Features
 
 ALL = sorted(detectors.methods())
-LOCALISERS = [name for name in ALL if issubclass(detectors.methods()[name], Localiser)]
+LOCALISERS = [name for name in ALL if isinstance(detectors.make(name), Localiser)]
 
 
 def made(method):
     return detectors.make(method, memory_bank=50, seed=0)
 
 
-@pytest.mark.parametrize("method", ALL)
+# Where all directions vary alike, as here, the smallest component is any one of them, and need not see the shift.
+@pytest.mark.parametrize("method", [name for name in ALL if name != "gaussian-smallest"])
 def test_separates_what_is_separable_and_not_what_is_not(method):
     detector = made(method)
     detector.fit(features_of_kind(detector.kind, 60))

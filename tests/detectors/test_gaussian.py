@@ -1,26 +1,100 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 from scipy.stats import chi2, kstest
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import OAS, LedoitWolf
+from sklearn.decomposition import PCA
 
-from anomaly_transfer.detectors.gaussian import GaussianDetector, fit_gaussian, ledoit_wolf, mahalanobis
+from anomaly_transfer.detectors.gaussian import (
+    COVARIANCES,
+    GaussianDetector,
+    Moments,
+    chi_square_threshold,
+    fit_gaussian,
+    mahalanobis,
+)
 from anomaly_transfer.features import Features
 
 
-@given(st.integers(2, 60), st.integers(1, 40), st.integers(0, 10_000))
+@pytest.mark.parametrize(("name", "theirs"), [("ledoit-wolf", LedoitWolf), ("oas", OAS)])
+@given(st.integers(2, 60), st.integers(1, 40), st.integers(1, 5), st.integers(0, 10_000))
 @settings(max_examples=60, deadline=None)
-def test_equals_scikit_learn(n, d, seed):
-    x = np.random.default_rng(seed).normal(size=(n, d)) ** 3
-    theirs = LedoitWolf().fit(x)
-    mean, covariance, shrinkage = ledoit_wolf(torch.from_numpy(x))
-    assert np.allclose(mean, theirs.location_)
-    assert np.allclose(covariance, theirs.covariance_, rtol=1e-8, atol=1e-12)
-    assert np.isclose(shrinkage, theirs.shrinkage_, atol=1e-8)
-    ours = mahalanobis(x, *fit_gaussian(x))
-    assert np.allclose(ours**2, theirs.mahalanobis(x), rtol=1e-6)
+def test_equals_scikit_learn_in_one_pass_or_many(name, theirs, n, d, n_batches, seed):
+    x = np.random.default_rng(seed).normal(size=(n, d)) ** 3 + 100
+    theirs = theirs().fit(x)
+    moments = Moments()
+    for batch in np.array_split(x, min(n_batches, n)):
+        moments.update(batch)
+    assert np.allclose(moments.mean, theirs.location_)
+    assert np.allclose(moments.covariance(name), theirs.covariance_, rtol=1e-8, atol=1e-10)
+    if d > 1:  # of one channel, all shrinkages are the same
+        assert np.isclose(moments.shrinkage(name), theirs.shrinkage_, atol=1e-7)
+    assert np.allclose(mahalanobis(x, *moments.gaussian("x", name)) ** 2, theirs.mahalanobis(x), rtol=1e-5)
+
+
+def test_a_large_mean_costs_no_digits():
+    x = np.random.default_rng(0).normal(size=(200, 6))
+    far = Moments().update(x[:50] + 1e7).update(x[50:] + 1e7)
+    assert np.allclose(far.covariance(), Moments().update(x).covariance(), rtol=1e-6)
+
+
+def test_diagonal_and_identity_are_distances_in_standard_deviations():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 4)) * [1, 2, 3, 4], rng.normal(size=(9, 4))
+    mean, variance = x.mean(axis=0), x.var(axis=0)
+    moments = Moments().update(x)
+    of_channels = cdist(y, mean[None], "seuclidean", V=variance)[:, 0]
+    assert np.allclose(mahalanobis(y, *moments.gaussian("x", "diagonal")), of_channels)
+    euclidean = cdist(y, mean[None])[:, 0] / np.sqrt(variance.mean())
+    assert np.allclose(mahalanobis(y, *moments.gaussian("x", "identity")), euclidean)
+
+
+def test_largest_and_smallest_components_share_the_distance_out():
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(n, 12)) * np.geomspace(10, 0.1, 12) for n in (4000, 50))
+    moments = Moments().update(x)
+    whole, largest, smallest = (moments.gaussian("x", "ledoit-wolf", c) for c in ("all", "largest", "smallest"))
+    squares = [mahalanobis(y, *part) ** 2 for part in (whole, largest, smallest)]
+    assert np.allclose(squares[0], squares[1] + squares[2])
+    kept = PCA(n_components=0.99).fit(x)
+    assert largest[1].shape == (kept.n_components_, 12)
+    # Directions, as subspaces, are those of scikit-learn.
+    directions = np.linalg.qr(largest[1].T)[0]
+    assert np.allclose(np.linalg.norm(kept.components_ @ directions, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize("components", ["all", "largest", "smallest"])
+def test_fewer_images_than_channels_and_constant_channels_are_no_trouble(covariance, components):
+    rng = np.random.default_rng(0)
+    x = np.hstack([rng.normal(size=(5, 20)), np.full((5, 3), 7.0)]).astype("f4")
+    detector = GaussianDetector(covariance=covariance, components=components).fit(Features.of(a=x))
+    assert np.isfinite(detector.anomaly_score(Features.of(a=x[:3]))).all()
+
+
+@pytest.mark.parametrize("parameter", ["covariance", "components"])
+def test_unknown_estimates_list_the_choices(parameter):
+    x = Features.of(a=np.random.default_rng(0).normal(size=(9, 2)).astype("f4"))
+    with pytest.raises(ValueError, match="choose from"):
+        GaussianDetector(**{parameter: "guess"}).fit(x)
+
+
+def test_fitting_holds_one_batch_at_a_time(tmp_path):
+    import tracemalloc
+
+    def peak(n):
+        array = np.lib.format.open_memmap(tmp_path / f"{n}.npy", "w+", "f4", (n, 64))
+        array[:] = np.random.default_rng(0).normal(size=(n, 64))
+        features = Features.of(a=np.load(tmp_path / f"{n}.npy", mmap_mode="r"))
+        tracemalloc.start()
+        GaussianDetector().fit(features)
+        _, found = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return found
+
+    assert peak(40_000) < 1.1 * peak(4_000)
 
 
 def test_many_at_once_equal_one_at_a_time():
@@ -46,6 +120,7 @@ def test_squared_distances_of_a_gaussian_follow_chi_square():
     mean, whitening = fit_gaussian(rng.normal(size=(50_000, 6)) @ mixing)
     distances = mahalanobis(rng.normal(size=(2000, 6)) @ mixing, mean, whitening)
     assert kstest(distances**2, chi2(6).cdf).pvalue > 0.001
+    assert np.mean(distances > chi_square_threshold(0.1, 6)) == pytest.approx(0.1, abs=0.025)
 
 
 def test_the_score_is_the_sum_over_levels_and_a_level_can_be_chosen():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -11,13 +12,13 @@ from anomaly_transfer.detectors.base import Detector
 
 
 @cache
-def methods() -> dict[str, type[Detector]]:
-    """Detector classes by method name.
+def methods() -> dict[str, Callable[..., Detector]]:
+    """What makes an unfitted detector, by method name.
 
-    >>> sorted(methods())
-    ['gaussian', 'neighbours', 'patch-gaussian', 'patch-memory', 'patch-shared']
+    >>> sorted(methods())[:3]
+    ['gaussian', 'gaussian-diagonal', 'gaussian-euclidean']
     """
-    found: dict[str, type[Detector]] = {}
+    found: dict[str, Callable[..., Detector]] = {}
     for module in pkgutil.iter_modules(__path__):
         found |= getattr(importlib.import_module(f"{__name__}.{module.name}"), "METHODS", {})
     return found
@@ -40,7 +41,7 @@ def make(method: str, **parameters: Any) -> Detector:
     name, _, levels = method.partition("@")
     if name not in methods():
         raise ValueError(f"There is no method {name!r}; choose one of {', '.join(sorted(methods()))}.")
-    cls = methods()[name]
-    accepted = cls().get_params()
-    detector = cls(**{key: value for key, value in parameters.items() if key in accepted})
+    detector = methods()[name]()
+    accepted = detector.get_params()
+    detector.set_params(**{key: value for key, value in parameters.items() if key in accepted})
     return detector.set_params(levels=tuple(levels.split("+"))) if levels else detector

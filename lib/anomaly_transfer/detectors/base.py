@@ -90,11 +90,16 @@ class Detector(BaseEstimator, ABC):
         return features
 
 
-def finite(values: np.ndarray, what: str) -> np.ndarray:
-    """``values`` unchanged, or a DataError naming ``what`` if one of them is NaN or infinite."""
+def finite(values: np.ndarray, what: str, start: int = 0) -> np.ndarray:
+    """``values`` unchanged, or a DataError naming ``what`` if one of them is NaN or infinite.
+
+    ``start`` is the row number of the first of them, where they are a piece of more.
+    """
     if not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-        raise DataError(f"{what}: {len(bad)} image(s) have features that are not finite, the first in row {bad[0]}.")
+        raise DataError(
+            f"{what}: {len(bad)} image(s) have features that are not finite, the first in row {start + bad[0]}."
+        )
     return values
 
 

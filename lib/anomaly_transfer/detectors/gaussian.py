@@ -1,9 +1,15 @@
-"""One Gaussian a level over pooled features, and the Mahalanobis distance to it."""
+"""One Gaussian a level over pooled features, and the Mahalanobis distance to it.
+
+Explained in the chapter *The Gaussian of the normal*.
+"""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
+from scipy.stats import chi2
 
 from anomaly_transfer.detectors.base import Detector, finite
 from anomaly_transfer.errors import DataError
@@ -16,30 +22,186 @@ NO_VARIATION = 1e-12
 #: same in all of them.
 RIDGE = 1e-6
 
+#: How a covariance is estimated; all but the first two leave out what the data say of correlations or of scales.
+COVARIANCES = ("ledoit-wolf", "oas", "diagonal", "identity")
+
+#: Which principal components count: all, those that carry this share of the variance, or those that carry the rest.
+COMPONENTS = ("all", "largest", "smallest")
+VARIANCE_SHARE = 0.99
+
+
+class Moments:
+    """Running sums of samples: mean, covariance and shrinkage in one pass and in constant memory.
+
+    Sums are taken about the mean of the first batch, in double precision, so that a large mean costs no digits. Leading
+    axes are data sets of their own (a patch grid has hundreds).
+
+    >>> x = torch.arange(12.0).reshape(6, 2)
+    >>> Moments().update(x[:4]).update(x[4:]).mean.tolist()
+    [5.0, 6.0]
+    """
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def update(self, x: torch.Tensor | np.ndarray) -> Moments:
+        """Add samples, shape (..., n, d), finite; returns self."""
+        x = torch.as_tensor(x, dtype=torch.float64)
+        if not self.n:
+            self.origin = x.mean(dim=-2)
+            d = x.shape[-1]
+            self.first, self.third = (torch.zeros_like(self.origin) for _ in range(2))
+            self.second = x.new_zeros((*x.shape[:-2], d, d))
+            self.fourth, self.squares = (x.new_zeros(x.shape[:-2]) for _ in range(2))
+        y = x - self.origin.unsqueeze(-2)
+        length = y.square().sum(-1)
+        self.n += x.shape[-2]
+        self.first += y.sum(-2)
+        self.second += y.mT @ y
+        self.third += (length.unsqueeze(-1) * y).sum(-2)
+        self.fourth += length.square().sum(-1)
+        self.squares += torch.as_tensor(x).square().sum((-2, -1))
+        return self
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Shape (..., d)."""
+        return self.origin + self.first / self.n
+
+    @property
+    def empirical(self) -> torch.Tensor:
+        """Maximum-likelihood covariance, shape (..., d, d)."""
+        centre = self.first / self.n
+        return self.second / self.n - centre.unsqueeze(-1) * centre.unsqueeze(-2)
+
+    def shrinkage(self, covariance: str = "ledoit-wolf") -> torch.Tensor:
+        """Weight of the scaled identity in the covariance, 0..1, shape (...).
+
+        Source: Ledoit and Wolf (2004), or the oracle approximating shrinkage of Chen et al. (2010). Equal to
+        scikit-learn's ``LedoitWolf`` and ``OAS``, which take one data set at a time, and all of it at once.
+        """
+        empirical = self.empirical
+        d = empirical.shape[-1]
+        variance = empirical.diagonal(dim1=-2, dim2=-1).mean(-1)
+        square = empirical.square().sum((-2, -1))
+        if covariance == "oas":
+            above, below = square / d**2 + variance**2, (self.n + 1) * (square / d**2 - variance**2 / d)
+            return torch.where(below > 0, above / below, 1.0).clamp(0, 1)
+        # Mean fourth power of the distance to the mean, from sums about the origin.
+        m = self.first / self.n
+        centre = m.square().sum(-1)
+        trace = self.second.diagonal(dim1=-2, dim2=-1).sum(-1)
+        along = (m.unsqueeze(-2) @ self.second @ m.unsqueeze(-1))[..., 0, 0]
+        fourth = self.fourth + 4 * along - 4 * (m * self.third).sum(-1) + 2 * centre * trace
+        fourth = fourth / self.n - 3 * centre**2
+        distance = (square - d * variance**2) / d
+        noise = (fourth - square) / (self.n * d)
+        return torch.where(distance > 0, torch.minimum(noise, distance) / distance, 0.0).clamp(0, 1)
+
+    def covariance(self, covariance: str = "ledoit-wolf") -> torch.Tensor:
+        """Covariance, shape (..., d, d), estimated as one of :data:`COVARIANCES`.
+
+        ``ledoit-wolf`` and ``oas`` give ``(1 - s) S + s m I`` with ``S`` the empirical covariance, ``m`` its mean
+        variance and ``s`` the shrinkage; ``diagonal`` keeps the variances only, and ``identity`` is ``m I``: a
+        Euclidean distance in units of the mean standard deviation.
+        """
+        empirical = self.empirical
+        identity = torch.eye(empirical.shape[-1], dtype=empirical.dtype)
+        if covariance == "diagonal":
+            return empirical * identity
+        variance = empirical.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+        if covariance == "identity":
+            return variance * identity
+        s = self.shrinkage(covariance)[..., None, None]
+        return (1 - s) * empirical + s * variance * identity
+
+    def gaussian(
+        self, what: str = "the features", covariance: str = "ledoit-wolf", components: str = "all"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and whitening matrix, as :func:`fit_gaussian` gives them.
+
+        Parameters
+        ----------
+        what : str
+            Names the data in the error.
+        covariance, components : str
+            See :data:`COVARIANCES` and :data:`COMPONENTS`.
+
+        Raises
+        ------
+        DataError
+            If nothing varies, so that no distance is defined.
+        """
+        estimate = self.covariance(covariance)
+        variance = estimate.diagonal(dim1=-2, dim2=-1).mean(-1)
+        d = estimate.shape[-1]
+        if variance.mean() <= NO_VARIATION * self.squares.mean() / (self.n * d):
+            raise DataError(
+                f"The training images do not vary in {what}: are they copies of one image, or of one colour?"
+            )
+        floor = RIDGE * variance.mean()
+        if components != "all":
+            return self.mean.numpy(), _of_components(estimate, components, floor).numpy()
+        factor, failed = torch.linalg.cholesky_ex(estimate)
+        weak = (failed > 0) | (variance < floor)
+        identity = torch.eye(d, dtype=factor.dtype)
+        if weak.any():
+            factor = torch.linalg.cholesky(estimate + weak[..., None, None] * floor * identity)
+        return self.mean.numpy(), torch.linalg.solve_triangular(factor, identity, upper=False).numpy()
+
+
+def _of_components(covariance: torch.Tensor, components: str, floor: torch.Tensor) -> torch.Tensor:
+    """Whitening matrix of the largest or of the smallest principal components, shape (k, d)."""
+    values, vectors = torch.linalg.eigh(covariance)
+    # Ascending: the first ones together carry no more than the rest of the variance; one is left on either side.
+    carried = values.clamp(min=0).cumsum(0) / values.clamp(min=0).sum()
+    n_smallest = int((carried <= 1 - VARIANCE_SHARE).sum().clamp(1, max(1, len(values) - 1)))
+    chosen = slice(n_smallest) if components == "smallest" else slice(n_smallest, None)
+    return (vectors[:, chosen] / values[chosen].clamp(min=float(floor)).sqrt()).T
+
 
 class GaussianDetector(Detector):
-    r"""Multivariate Gaussian per level with Ledoit-Wolf shrinkage; distances summed over levels.
+    r"""Multivariate Gaussian per level; Mahalanobis distances summed over levels.
 
     With mean :math:`\mu_l` and covariance :math:`\Sigma_l` of the normal images at level :math:`l`,
 
     .. math:: s(x) = \sum_l \sqrt{(x_l - \mu_l)^\top \Sigma_l^{-1} (x_l - \mu_l)} .
 
     Source: Rippel, Mertens and Merhof (2020), arXiv 2005.14140, the frozen predecessor of the paper that Part II
-    is about. Range of the score: 0 (the mean itself) upwards, no unit.
+    is about; ``components="smallest"`` is its negated PCA. Range of the score: 0 (the mean itself) upwards, no unit.
+    It is fitted in one pass over batches, so that memory does not grow with the number of images.
 
     Parameters
     ----------
     levels : tuple of str, optional
         Levels to sum over; default: all.
+    covariance : str
+        One of :data:`COVARIANCES`.
+    components : str
+        One of :data:`COMPONENTS`.
     """
 
     kind = "pooled"
 
+    def __init__(self, levels: tuple[str, ...] | None = None, covariance: str = "ledoit-wolf", components: str = "all"):
+        super().__init__(levels)
+        self.covariance = covariance
+        self.components = components
+
     def _fit(self, features: Features) -> dict[str, np.ndarray]:
+        for name, value, known in (
+            ("covariance", self.covariance, COVARIANCES),
+            ("components", self.components, COMPONENTS),
+        ):
+            if value not in known:
+                raise ValueError(f"There is no {name} {value!r}; choose from {', '.join(known)}.")
         state = {}
         for level in self.levels_:
-            x = finite(features[level].astype(np.float64), f"Level {level!r}")
-            mean, whitening = fit_gaussian(x, f"level {level!r}")
+            moments, start = Moments(), 0
+            for batch in features.select((level,)).batches(1024):
+                moments.update(finite(batch[level], f"Level {level!r}", start))
+                start += len(batch)
+            mean, whitening = moments.gaussian(f"level {level!r}", self.covariance, self.components)
             state[f"{level}/mean"], state[f"{level}/whitening"] = mean, whitening
         return state
 
@@ -53,34 +215,6 @@ class GaussianDetector(Detector):
 
     def _anomaly_score(self, features: Features) -> np.ndarray:
         return self.level_distances(features).sum(axis=1)
-
-
-def ledoit_wolf(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean, covariance and shrinkage of Ledoit and Wolf (2004), for many data sets at once.
-
-    The covariance is ``(1 - s) S + s m I`` with ``S`` the empirical covariance and ``m`` its mean variance. Equal to
-    scikit-learn's ``LedoitWolf``, which takes one data set at a time (a patch grid has hundreds).
-
-    Parameters
-    ----------
-    x : float64 tensor, shape (..., n, d); n may be smaller than d
-
-    Returns
-    -------
-    mean, shape (..., d); covariance, shape (..., d, d); shrinkage s in 0..1, shape (...)
-    """
-    n, d = x.shape[-2:]
-    mean = x.mean(dim=-2)
-    centred = x - mean.unsqueeze(-2)
-    empirical = centred.mT @ centred / n
-    variance = empirical.diagonal(dim1=-2, dim2=-1).mean(-1)
-    square = empirical.square().sum((-2, -1))
-    distance = (square - d * variance**2) / d
-    noise = (centred.square().sum(-1).square().mean(-1) - square) / (n * d)
-    shrinkage = torch.where(distance > 0, torch.minimum(noise, distance) / distance, 0.0).clamp(0, 1)
-    identity = torch.eye(d, dtype=x.dtype, device=x.device)
-    s, m = shrinkage[..., None, None], variance[..., None, None]
-    return mean, (1 - s) * empirical + s * m * identity, shrinkage
 
 
 def fit_gaussian(x: np.ndarray, what: str = "the features") -> tuple[np.ndarray, np.ndarray]:
@@ -104,18 +238,7 @@ def fit_gaussian(x: np.ndarray, what: str = "the features") -> tuple[np.ndarray,
     DataError
         If nothing varies, so that no distance is defined.
     """
-    data = torch.as_tensor(x, dtype=torch.float64)
-    mean, covariance, _ = ledoit_wolf(data)
-    variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)
-    if variance.mean() <= NO_VARIATION * data.square().mean():
-        raise DataError(f"The training images do not vary in {what}: are they copies of one image, or of one colour?")
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    floor = RIDGE * variance.mean()
-    weak = (failed > 0) | (variance < floor)
-    identity = torch.eye(factor.shape[-1], dtype=factor.dtype)
-    if weak.any():
-        factor = torch.linalg.cholesky(covariance + weak[..., None, None] * floor * identity)
-    return mean.numpy(), torch.linalg.solve_triangular(factor, identity, upper=False).numpy()
+    return Moments().update(x).gaussian(what)
 
 
 def mahalanobis(x: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> np.ndarray:
@@ -123,4 +246,27 @@ def mahalanobis(x: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> np.nd
     return np.linalg.norm((x - mean[..., None, :]) @ np.swapaxes(whitening, -1, -2), axis=-1)
 
 
-METHODS = {"gaussian": GaussianDetector}
+def chi_square_threshold(false_alarms: float, dimensions: int) -> float:
+    """The Mahalanobis distance that a share of a Gaussian's samples exceeds, if mean and covariance are known exactly.
+
+    Squared distances then follow a chi-square distribution with as many degrees of freedom as dimensions.
+
+    Parameters
+    ----------
+    false_alarms : float in 0..1
+    dimensions : int
+
+    >>> round(chi_square_threshold(0.05, 1), 2)
+    1.96
+    """
+    return float(np.sqrt(chi2.isf(false_alarms, dimensions)))
+
+
+METHODS = {
+    "gaussian": GaussianDetector,
+    "gaussian-oas": partial(GaussianDetector, covariance="oas"),
+    "gaussian-diagonal": partial(GaussianDetector, covariance="diagonal"),
+    "gaussian-euclidean": partial(GaussianDetector, covariance="identity"),
+    "gaussian-largest": partial(GaussianDetector, components="largest"),
+    "gaussian-smallest": partial(GaussianDetector, components="smallest"),
+}

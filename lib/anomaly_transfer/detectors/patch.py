@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from anomaly_transfer.detectors.base import Localiser, finite
-from anomaly_transfer.detectors.gaussian import fit_gaussian, mahalanobis
+from anomaly_transfer.detectors.gaussian import Moments, mahalanobis
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 
 
-def patch_features(features: Features) -> np.ndarray:
+def patch_features(features: Features, start: int = 0) -> np.ndarray:
     """All levels as one feature vector a patch, on the grid of the finest level.
 
     Each map is averaged over 3 x 3 neighbours (PatchCore's local context) and brought to the finest grid by
-    bilinear interpolation.
+    bilinear interpolation. ``start`` is the row number of the first image, for errors.
 
     Returns
     -------
@@ -27,7 +29,7 @@ def patch_features(features: Features) -> np.ndarray:
     grid = max((m.shape[-2:] for m in maps), key=lambda size: size[0] * size[1])
     pooled = [F.avg_pool2d(m, 3, stride=1, padding=1, count_include_pad=False) for m in maps]
     same = [m if m.shape[-2:] == grid else F.interpolate(m, grid, mode="bilinear") for m in pooled]
-    return finite(torch.cat(same, dim=1).permute(0, 2, 3, 1).numpy(), "The feature maps")
+    return finite(torch.cat(same, dim=1).permute(0, 2, 3, 1).numpy(), "The feature maps", start)
 
 
 class PatchGaussian(Localiser):
@@ -39,14 +41,11 @@ class PatchGaussian(Localiser):
     """
 
     def _fit(self, features: Features) -> dict[str, np.ndarray]:
-        patches = _positions_first(patch_features(features))
-        # In blocks of positions: double precision for all of them at once would be large.
-        blocks = np.array_split(patches, -(-len(patches) // 64))
-        fitted = [fit_gaussian(block, "some position of the patch grid") for block in blocks]
-        return {
-            "mean": np.concatenate([mean for mean, _ in fitted]),
-            "whitening": np.concatenate([whitening for _, whitening in fitted]),
-        }
+        moments = Moments()
+        for patches in _patches(features):
+            moments.update(_positions_first(patches))
+        mean, whitening = moments.gaussian("some position of the patch grid")
+        return {"mean": mean, "whitening": whitening}
 
     def _anomaly_map(self, features: Features) -> np.ndarray:
         patches = patch_features(features)
@@ -63,8 +62,10 @@ class SharedPatchGaussian(Localiser):
     """One Gaussian for the patches of all positions: for textures, where position means nothing."""
 
     def _fit(self, features: Features) -> dict[str, np.ndarray]:
-        patches = patch_features(features)
-        mean, whitening = fit_gaussian(patches.reshape(-1, patches.shape[-1]))
+        moments = Moments()
+        for patches in _patches(features):
+            moments.update(patches.reshape(-1, patches.shape[-1]))
+        mean, whitening = moments.gaussian()
         return {"mean": mean, "whitening": whitening}
 
     def _anomaly_map(self, features: Features) -> np.ndarray:
@@ -105,8 +106,7 @@ class PatchMemoryBank(Localiser):
         rng = np.random.default_rng(self.seed)
         per_image = -(-self.candidates // len(features))
         sample: list[np.ndarray] = []
-        for batch in features.batches():
-            patches = patch_features(batch)
+        for patches in _patches(features):
             flat = patches.reshape(len(patches), -1, patches.shape[-1])
             take = min(per_image, flat.shape[1])
             sample.extend(image[rng.choice(len(image), take, replace=False)] for image in flat)
@@ -151,6 +151,14 @@ def k_centre_greedy(points: np.ndarray, k: int, rng: np.random.Generator) -> np.
             break
         chosen.append(farthest)
     return points[chosen]
+
+
+def _patches(features: Features) -> Iterator[np.ndarray]:
+    """The patches of all images, some images at a time."""
+    start = 0
+    for batch in features.batches():
+        yield patch_features(batch, start)
+        start += len(batch)
 
 
 def _positions_first(patches: np.ndarray) -> np.ndarray:
