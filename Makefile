@@ -23,7 +23,7 @@ POOLED := --method gaussian --method neighbours --method neighbours@head
 PATCHES := --method patch-gaussian --method patch-shared --method patch-memory
 SPLITS := --split grouped --split random --split matched
 PART_ONE := anomaly-transfer tables --profile study --export results/tables/study
-STARTS := --start random --start imagenet --start random+normal --start imagenet+normal
+STARTS := --variant random --variant imagenet --variant random+normal --variant imagenet+normal
 DIGITS := --category 0 --category 1 --category 2
 THINGS := --category airplane --category automobile --category bird
 

@@ -105,7 +105,7 @@ def test_run_then_records_and_store(run, tmp_path):
 
 def test_tables_are_run_and_exported(run, tmp_path):
     words = ["tables", "relations", "--benchmark", "surfaces", "--category", "brick", "--profile", "smoke"]
-    result = run(*words, "--start", "random", "--export", str(tmp_path / "out"))
+    result = run(*words, "--variant", "random", "--export", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
     assert "relations__surfaces__brick__random__0__smoke" in result.stdout
     assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".json"]

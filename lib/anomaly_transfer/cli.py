@@ -105,26 +105,36 @@ def run(
 
 @app.command()
 def tables(
-    study: Annotated[str, typer.Argument(help="relations, few_shot or twins (Part I).")],
+    study: Annotated[str, typer.Argument(help="relations, few_shot or twins (Part I), or tuned (Part II).")],
     benchmark: Annotated[str, typer.Option(help="A benchmark that is here.")],
     category: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all that are here.")] = None,
-    start: Annotated[list[str] | None, typer.Option(help="Repeatable; default: imagenet.")] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeatable. Part I: where networks start (imagenet); Part II: how they are tuned."),
+    ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: 0.")] = None,
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
     export: Annotated[Path | None, typer.Option(help="Also copy the tables here (results/tables/PROFILE).")] = None,
 ) -> None:
-    """Run the experiments of Part I that have no up-to-date table."""
-    from anomaly_transfer import benchmarks, few_shot, relations, twins
+    """Run the experiments of Parts I and II that have no up-to-date table."""
+    from anomaly_transfer import benchmarks, domains, few_shot, relations, tuned, twins
     from anomaly_transfer.tables import export as copy
 
-    runs = {"relations": relations.run, "few_shot": few_shot.run, "twins": twins.run}
+    first = domains.STARTS[1]
+    runs = {
+        "relations": (relations.run, first),
+        "few_shot": (few_shot.run, first),
+        "twins": (twins.run, first),
+        "tuned": (tuned.run, tuned.DEFAULT),
+    }
     if study not in runs:
         raise ValueError(f"There is no study {study!r}; choose from {', '.join(runs)}.")
+    run, default = runs[study]
     known, chosen = benchmarks.get(benchmark), profiles.get(profile).name
     for name in category or known.available() or known.categories:
-        for first in start or ["imagenet"]:
+        for which in variant or [default]:
             for number in seed or [0]:
-                table = runs[study](benchmark, name, first, number, chosen)
+                table = run(benchmark, name, which, number, chosen)
                 typer.echo(f"{table.slug}: {len(table.rows)} rows, {table.provenance.seconds['all']:.0f} s")
                 if export:
                     copy([table], export)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -249,7 +250,7 @@ def extract(
     with ExitStack() as stack:
         files = [stack.enter_context(open(folder / f"{name}.npy", "wb")) for name in names]
         progress = stack.enter_context(tqdm(total=len(images), desc=f"{backbone.name} {image_size} px", unit="image"))
-        for batch in _prepared(images, backbone, image_size, batch_size):
+        for batch in prepared(images, backbone, image_size, batch_size):
             for file, result in zip(files, forward(batch), strict=True):
                 if not file.tell():
                     shape = (len(images), *result.shape[1:])
@@ -260,18 +261,35 @@ def extract(
             progress.update(len(batch))
 
 
-def _prepared(images: Images, backbone: Backbone, image_size: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Preprocessed batches in order; the next is read by threads while the network works on this one."""
+def prepared(
+    images: Images, backbone: Backbone, image_size: int, batch_size: int, order: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Preprocessed batches; the next is read by threads while the network works on this one.
 
-    def prepare(index: int) -> np.ndarray:
-        return backbone.preprocess(images[index], image_size)
+    Parameters
+    ----------
+    images : Images
+    backbone : Backbone
+    image_size : int
+        Side of the network's input, pixels.
+    batch_size : int
+    order : int array, optional
+        Rows in the order in which they are wanted; default: all, as they come.
 
-    starts = range(0, len(images), batch_size)
+    Yields
+    ------
+    uint8 array, shape (at most batch_size, image_size, image_size, 3)
+    """
+    rows = np.arange(len(images)) if order is None else order
+
+    def prepare(row: int) -> np.ndarray:
+        return backbone.preprocess(images[int(row)], image_size)
+
+    # Each thread in a copy of this context, so that labels are sealed there too.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         waiting: list = []
-        for start in starts:
-            stop = min(start + batch_size, len(images))
-            waiting.append([pool.submit(prepare, index) for index in range(start, stop)])
+        for start in range(0, len(rows), batch_size):
+            waiting.append([pool.submit(copy_context().run, prepare, row) for row in rows[start : start + batch_size]])
             if len(waiting) == 2:
                 yield np.stack([job.result() for job in waiting.pop(0)])
         for jobs in waiting:

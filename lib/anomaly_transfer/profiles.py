@@ -29,6 +29,11 @@ class Profile(BaseModel):
     halves: int = Field(ge=4, description="random halves behind an interval of similarity")
     self_supervised_images: int = Field(ge=20, description="normal images a network is trained on")
     self_supervised_epochs: int = Field(ge=1)
+    tuned_image_size: int = Field(ge=32, description="side of the input of networks that are fine-tuned, pixels")
+    tuned_images: int = Field(ge=0, description="normal images to fine-tune on, those held out included; 0 means all")
+    tuned_epochs: int = Field(ge=1)
+    tuned_folds: int = Field(ge=0, description="folds of the split in which a network is fine-tuned; 0 means all")
+    tuned_test: int = Field(ge=0, description="test images of each class and fold; 0 means all")
     draws: int = Field(ge=2, description="random choices of the few labelled images")
 
     @property

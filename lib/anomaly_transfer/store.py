@@ -28,7 +28,7 @@ from anomaly_transfer.fingerprint import code_hash, digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.places import store_folder
 
-KINDS = ("features", "encoders", "records", "tables")
+KINDS = ("features", "encoders", "tunings", "records", "tables")
 
 
 class Store:
@@ -84,6 +84,23 @@ class Store:
             raise _explained(error, self.root) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    @contextmanager
+    def resuming(self, kind: str, key: str) -> Iterator[Path]:
+        """The folder of one entry whose writer keeps it whole by itself, and goes on in it after it was broken off.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or the store cannot be written; what was written whole is kept.
+        """
+        with self.locked(kind, key):
+            try:
+                folder = self.path(kind, key)
+                folder.mkdir(parents=True, exist_ok=True)
+                yield folder
+            except OSError as error:
+                raise _explained(error, self.root) from error
 
     def features(
         self,

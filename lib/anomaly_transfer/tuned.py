@@ -1,0 +1,331 @@
+"""What fine-tuning on normal images does to detection: the experiments of Part II.
+
+In each fold a network is fine-tuned on normal images (``finetune.tune``, which cannot read a label). Only then are the
+labels of the test images opened, and the test AUROC of every epoch is revealed. All stopping rules are read off the
+same run. Explained in the chapter *Fine-tuning without forgetting*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+
+from anomaly_transfer import backbones, benchmarks, finetune, profiles, similarity, stopping, vicinal
+from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.benchmarks.base import Category, evenly_spaced
+from anomaly_transfer.domains import data_hash
+from anomaly_transfer.errors import DataError
+from anomaly_transfer.evaluation import evaluate, paired_difference
+from anomaly_transfer.experiments import pretrained
+from anomaly_transfer.finetune import Recipe, Tuning
+from anomaly_transfer.fingerprint import code_hash, digest
+from anomaly_transfer.images import Images
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.profiles import Profile
+from anomaly_transfer.splits import N_FOLDS, SPLITS, Fold
+from anomaly_transfer.store import Store
+from anomaly_transfer.tables import Table, kept
+
+#: Our protocol, said beforehand, since the paper's settings are unknown to us: what is varied, one thing at a time.
+DEFAULT = "mahalanobis"
+RECIPES: dict[str, dict] = {
+    DEFAULT: {},
+    "statistics-score": {"statistics": "score"},
+    "statistics-fixed": {"statistics": "fixed"},
+    "euclidean": {"objective": "euclidean"},
+    "euclidean-anchored": {"objective": "euclidean", "statistics": "score", "anchor": 1e4},
+    "rate-3e-6": {"rate": 3e-6},
+    "rate-1e-4": {"rate": 1e-4},
+    "batch-norms-trained": {"batch_norm": "trained"},
+    "late-levels": {"levels": ("stage5", "stage6", "stage7", "head"), "trained_from": "stage5"},
+    "last-level": {"levels": ("head",)},
+}
+#: Varies the number of normal images, not the recipe.
+FEWER = "quarter-of-images"
+VARIANTS = (*RECIPES, FEWER)
+
+#: Held-out normal images: this share of those at hand, but within these bounds.
+HELD_OUT_SHARE, HELD_OUT_BOUNDS = 0.2, (8, 64)
+
+#: What is told of a fold and epoch besides the history of the run.
+TEST, CKA = "test AUROC", "CKA with the frozen network"
+#: Rules, in the order in which they are shown. The oracle looks at the test labels: it is no method.
+FROZEN, FROZEN_LEVEL, ORACLE = "frozen, sum", "frozen, level by validation", "oracle"
+PATIENCE = 2
+_CKA = similarity.get("cka")
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One fold: the finished run, the test images, and every score."""
+
+    tuning: Tuning
+    test: np.ndarray
+    positive: np.ndarray
+    #: Of each epoch, image and level.
+    distances: np.ndarray
+    #: Of each epoch and level.
+    likeness: np.ndarray
+
+
+def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+    """Fine-tune on one category by one variant of the protocol, fold by fold, and tell what came of it.
+
+    Parameters
+    ----------
+    benchmark, category : str
+        Of a benchmark with pictures.
+    variant : str
+        One of :data:`VARIANTS`.
+    seed : int
+        Of the split, of the held-out images, of the order of training and of the stand-ins.
+    profile : str
+    store : Store, optional
+        A run that was broken off goes on from the last epoch it holds.
+
+    Returns
+    -------
+    Table
+        Rows of the kind ``curve``: a value of one fold and epoch (``measure`` is one of the run's history, or
+        :data:`TEST` or :data:`CKA`, by level). Rows of the kind ``rule``: the AUROC over all folds of what a rule chose
+        (``measure``), with its interval, and its paired gain on :data:`FROZEN`, with its interval.
+
+    Raises
+    ------
+    ValueError
+        If there is no such variant.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(VARIANTS)}.")
+    store, sizes = store or Store(), profiles.get(profile)
+    whole = benchmarks.get(benchmark).load(category, sizes.limit)
+    recipe = Recipe(**{"epochs": sizes.tuned_epochs, **RECIPES.get(variant, {})})
+
+    def compute() -> pd.DataFrame:
+        done = [tested(whole, fold, variant, recipe, seed, sizes, store) for fold in folds(whole, sizes, seed)]
+        rows = [row for number, part in enumerate(done) for row in _curves(part, number)]
+        return pd.DataFrame([*rows, *_rules(done, whole, sizes)])
+
+    return kept(
+        study="tuned",
+        module=__name__,
+        coordinates={
+            "benchmark": benchmark,
+            "category": category,
+            "variant": variant,
+            "seed": seed,
+            "profile": sizes.name,
+        },
+        settings=sizes.model_dump(include=set(_SIZES)),
+        data=data_hash(whole),
+        weights=backbones.weights_hash(sizes.backbone),
+        compute=compute,
+        note=whole.note,
+        store=store,
+    )
+
+
+_SIZES = (
+    "backbone",
+    "images_per_category",
+    "bootstrap",
+    "tuned_image_size",
+    "tuned_images",
+    "tuned_epochs",
+    "tuned_folds",
+    "tuned_test",
+)
+
+
+def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
+    """The folds in which a network is fine-tuned, with no more test images than the profile allows.
+
+    Folds of the benchmark's recommended split that have both normal images and anomalies of the headline classes; where
+    the profile wants fewer of them, those with most of both.
+    """
+    table = category.annotations.open()
+    known = benchmarks.get(category.benchmark)
+    kinds = table["anomaly_class"].to_numpy()
+    wanted = set(known.target_classes) or set(kinds) - {NORMAL}
+    found = []
+    for fold in SPLITS[known.splits[0]](table, seed):
+        of_class = [fold.test[kinds[fold.test] == name] for name in (NORMAL, *sorted(wanted))]
+        smaller = [evenly_spaced(rows, sizes.tuned_test or len(rows)) if len(rows) else rows for rows in of_class]
+        if len(of_class[0]) and any(map(len, of_class[1:])):
+            found.append(Fold(fold.train, np.sort(np.concatenate(smaller))))
+    if not found:
+        raise DataError(f"{category.benchmark}/{category.name}: no fold has both normal and anomalous test images.")
+
+    def both(fold: Fold) -> int:
+        is_normal = kinds[fold.test] == NORMAL
+        return min(is_normal.sum(), (~is_normal).sum())
+
+    return sorted(found, key=both, reverse=True)[: sizes.tuned_folds or len(found)]
+
+
+def parted(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normal rows to train on, and others to validate with: of other groups, where groups are more than a handful."""
+    low, high = HELD_OUT_BOUNDS
+    n = int(np.clip(round(HELD_OUT_SHARE * len(rows)), low, high))
+    if len(rows) < n + 2:
+        raise DataError(
+            f"{category.benchmark}/{category.name}: {len(rows)} normal images are too few to fine-tune on some and "
+            f"validate with {n}."
+        )
+    groups = category.annotations.open()["group"].to_numpy()[rows]
+    if len(np.unique(groups)) > N_FOLDS:
+        share = max(n / len(rows), 1 / len(np.unique(groups)))
+        train, held = next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(rows, groups=groups))
+        # Groups differ in size, so there may be more than were asked for.
+        return rows[train], rows[held[:n]]
+    train, held = next(ShuffleSplit(1, test_size=n, random_state=seed).split(rows))
+    return rows[np.sort(train)], rows[np.sort(held)]
+
+
+def tested(
+    category: Category, fold: Fold, variant: str, recipe: Recipe, seed: int, sizes: Profile, store: Store
+) -> _Fold:
+    """Fine-tune in one fold, then score its test images with the network of every epoch."""
+    rows = evenly_spaced(fold.train, sizes.tuned_images or len(fold.train))
+    train, held = parted(category, rows, seed)
+    if variant == FEWER:
+        train = evenly_spaced(train, max(2, len(train) // 4))
+    side = _side(category, sizes)
+    images, held_out, test = (category.images.take(part) for part in (train, held, fold.test))
+    tuning = tune(images, held_out, pretrained(sizes.backbone), side, recipe, seed, store)
+    # From here on, labels may be known: nothing is trained or chosen by them any more, but the oracle.
+    kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
+    distances, likeness = [], []
+    frozen = finetune.gaussians(tuning.start, images, side)
+    reference: dict[str, np.ndarray] = {}
+    for epoch in range(tuning.epochs + 1):
+        network = tuning.network(epoch)
+        found = frozen if recipe.statistics == "fixed" else finetune.gaussians(network, images, side)
+        seen = finetune.pooled(network, test, side)
+        reference = reference or seen
+        distances.append(found.of(seen))
+        likeness.append([_CKA(reference[level], seen[level]) for level in seen])
+    return _Fold(tuning, fold.test, kinds != NORMAL, np.stack(distances), np.array(likeness))
+
+
+def _side(category: Category, sizes: Profile) -> int:
+    """Side of the network's input, pixels."""
+    return min(sizes.tuned_image_size, category.largest_input or sizes.tuned_image_size)
+
+
+def tune(
+    images: Images, held_out: Images, start: Backbone, side: int, recipe: Recipe, seed: int, store: Store
+) -> Tuning:
+    """``finetune.tune`` in the store: a finished run is read, one that was broken off goes on."""
+    key = digest(
+        {
+            "images": [images.fingerprint, held_out.fingerprint],
+            "start": start.fingerprint(),
+            "image_size": side,
+            "recipe": recipe.model_dump(),
+            "seed": seed,
+            "code": code_hash("anomaly_transfer.finetune"),
+        }
+    )
+    with store.resuming("tunings", key) as folder:
+        return finetune.tune(images, held_out, start, side, recipe, folder, seed)
+
+
+def _curves(part: _Fold, number: int) -> list[dict]:
+    """Everything of one fold along its epochs."""
+    rows = [{"kind": "curve", "fold": number, **row} for row in part.tuning.history]
+    levels = part.tuning.start.levels
+    for epoch, (distances, likeness) in enumerate(zip(part.distances, part.likeness, strict=True)):
+        columns = {finetune.SUM: distances.sum(axis=1), **dict(zip(levels, distances.T, strict=True))}
+        told = [(TEST, level, roc_auc_score(part.positive, values)) for level, values in columns.items()]
+        told += [(CKA, level, value) for level, value in zip(levels, likeness, strict=True)]
+        rows += [
+            {"kind": "curve", "fold": number, "epoch": epoch, "measure": name, "level": level, "value": float(value)}
+            for name, level, value in told
+        ]
+    return rows
+
+
+def _rules(done: Sequence[_Fold], category: Category, sizes: Profile) -> list[dict]:
+    """What each rule reaches over all folds, and its gain on the frozen network, paired on the same images."""
+    strata = np.repeat(np.arange(len(done)), [len(part.test) for part in done])
+    positive = np.concatenate([part.positive for part in done])
+    groups = category.annotations.open()["group"].to_numpy()[np.concatenate([part.test for part in done])]
+    clusters = groups if len(np.unique(groups)) > N_FOLDS else None
+    chosen = {name: [rule(part) for part in done] for name, rule in RULES.items()}
+    scores = {name: _chosen(done, picks) for name, picks in chosen.items()}
+    rows = []
+    for name, values in scores.items():
+        reached = evaluate(values, positive, strata, sizes.bootstrap, clusters=clusters)["auroc"]
+        gain = paired_difference(values, scores[FROZEN], positive, strata, sizes.bootstrap, clusters=clusters)["auroc"]
+        rows.append(
+            {
+                "kind": "rule",
+                "measure": name,
+                **reached.model_dump(),
+                "gain": gain.value,
+                "gain low": gain.low,
+                "gain high": gain.high,
+                "epoch": float(np.mean([epoch for epoch, _ in chosen[name]])),
+            }
+        )
+    return rows
+
+
+def _chosen(done: Sequence[_Fold], picks: Sequence[tuple[int, list[int]]]) -> np.ndarray:
+    """Scores of all folds at the epochs and levels that a rule picked."""
+    parts = zip(done, picks, strict=True)
+    return np.concatenate([part.distances[epoch][:, levels].sum(axis=1) for part, (epoch, levels) in parts])
+
+
+#: A rule chooses an epoch and the levels to sum over, from a finished fold.
+Rule = Callable[[_Fold], tuple[int, list[int]]]
+
+
+def _all(part: _Fold) -> list[int]:
+    return list(range(part.distances.shape[2]))
+
+
+def _fixed(epoch: int) -> Rule:
+    return lambda part: (min(epoch, part.tuning.epochs), _all(part))
+
+
+def _validated(kinds: Sequence[str]) -> Rule:
+    return lambda part: (stopping.best(part.tuning.validation(kinds), PATIENCE), _all(part))
+
+
+def _by_loss(part: _Fold) -> tuple[int, list[int]]:
+    return stopping.best([-loss for loss in part.tuning.losses()]), _all(part)
+
+
+def _by_test(part: _Fold) -> tuple[int, list[int]]:
+    return stopping.best([roc_auc_score(part.positive, d.sum(axis=1)) for d in part.distances]), _all(part)
+
+
+def _best_level(part: _Fold, epoch: int) -> int:
+    """The level that tells held-out normal images from their stand-ins best, at an epoch."""
+    values = [part.tuning.validation(level=level)[epoch] for level in part.tuning.start.levels]
+    return int(np.argmax(values))
+
+
+def _level(of: Rule) -> Rule:
+    return lambda part: (of(part)[0], [_best_level(part, of(part)[0])])
+
+
+RULES: dict[str, Rule] = {
+    FROZEN: _fixed(0),
+    FROZEN_LEVEL: _level(_fixed(0)),
+    "validation": _validated(tuple(vicinal.KINDS)),
+    "validation, level by validation": _level(_validated(tuple(vicinal.KINDS))),
+    **{f"validation by {kind}": _validated((kind,)) for kind in vicinal.KINDS},
+    "training loss": _by_loss,
+    "1 epoch": _fixed(1),
+    "3 epochs": _fixed(3),
+    "last epoch": _fixed(10_000),
+    ORACLE: _by_test,
+}

@@ -1,0 +1,146 @@
+"""Part II's experiments: folds, stopping rules and their paired gains."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tests.test_domains import category
+
+from anomaly_transfer import benchmarks, finetune, profiles, stopping, tuned, vicinal
+from anomaly_transfer.errors import DataError
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.store import Store
+
+SMOKE = profiles.get("smoke")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def frame(store):
+    return tuned.run("surfaces", "brick", tuned.DEFAULT, 0, "smoke", store).frame()
+
+
+def test_every_epoch_is_told(frame, lite0):
+    curves = frame[frame["kind"] == "curve"]
+    assert set(curves["measure"]) == {finetune.LOSS, finetune.HELD_OUT, *vicinal.KINDS, tuned.TEST, tuned.CKA}
+    assert set(curves["epoch"]) == set(range(SMOKE.tuned_epochs + 1))
+    test = curves[curves["measure"] == tuned.TEST]
+    assert set(test["level"]) == {finetune.SUM, *lite0.levels}
+    likeness = curves[curves["measure"] == tuned.CKA].pivot_table(index="level", columns="epoch", values="value")
+    assert likeness[0].to_numpy() == pytest.approx(1.0)
+    assert likeness.loc["head", 1] < 0.999 < likeness.loc["stem", 1]
+
+
+def test_rules_are_read_off_the_curves(frame):
+    rules = frame[frame["kind"] == "rule"].set_index("measure")
+    assert list(rules.index) == list(tuned.RULES)
+    assert rules.loc[tuned.FROZEN, ["gain", "gain low", "gain high", "epoch"]].tolist() == [0, 0, 0, 0]
+    test = frame[(frame["measure"] == tuned.TEST) & (frame["level"] == finetune.SUM)].set_index("epoch")["value"]
+    assert rules.loc[tuned.FROZEN, "value"] == pytest.approx(test[0], abs=1e-3)
+    assert rules.loc[tuned.ORACLE, "value"] == pytest.approx(test.max(), abs=1e-3)
+    assert rules.loc["last epoch", "value"] == pytest.approx(test[SMOKE.tuned_epochs], abs=1e-3)
+    assert rules.loc["last epoch", "gain"] == pytest.approx(test[SMOKE.tuned_epochs] - test[0], abs=1e-3)
+
+
+def finished(validation, losses, test, levels=("a", "b")):
+    """A fold whose validation, losses and test AUROC by epoch are these."""
+    history = []
+    for epoch, (value, loss) in enumerate(zip(validation, losses, strict=True)):
+        history.append({"epoch": epoch, "measure": finetune.LOSS, "level": finetune.SUM, "value": loss})
+        history += [
+            {"epoch": epoch, "measure": kind, "level": level, "value": value - (level == "a") * 0.1}
+            for kind in vicinal.KINDS
+            for level in (finetune.SUM, *levels)
+        ]
+    positive = np.repeat([False, True], 50)
+    rng = np.random.default_rng(0)
+    distances = [
+        np.stack([np.where(positive & (rng.random(100) < 2 * auroc - 1), 2.0, rng.random(100)) for _ in levels], axis=1)
+        for auroc in test
+    ]
+    start = dataclasses.make_dataclass("Start", ["levels"])(levels)
+    tuning = finetune.Tuning(history, start, None)
+    return tuned._Fold(tuning, np.arange(100), positive, np.stack(distances), np.ones((len(test), len(levels))))
+
+
+def test_rules_choose_as_they_say():
+    part = finished([0.8, 0.9, 0.85, 0.84, 0.95], [9, 7, 6, 3, 5], [0.6, 0.6, 0.99, 0.6, 0.6])
+    epochs = {name: rule(part)[0] for name, rule in tuned.RULES.items()}
+    assert epochs["validation"] == 1  # patience ends before the later best
+    assert epochs["training loss"] == 3
+    assert epochs[tuned.ORACLE] == 2
+    assert (epochs["1 epoch"], epochs["3 epochs"], epochs["last epoch"]) == (1, 3, 4)
+    assert tuned.RULES[tuned.FROZEN_LEVEL](part) == (0, [1])
+    assert tuned.RULES["validation, level by validation"](part) == (1, [1])
+
+
+def test_only_the_oracle_depends_on_test_labels():
+    part = finished([0.8, 0.9, 0.85], [9, 7, 6], [0.6, 0.6, 0.99])
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        other = dataclasses.replace(part, positive=rng.permutation(part.positive))
+        assert all(rule(part) == rule(other) for name, rule in tuned.RULES.items() if name != tuned.ORACLE)
+    flipped = dataclasses.replace(part, positive=~part.positive)
+    assert tuned.RULES[tuned.ORACLE](flipped) != tuned.RULES[tuned.ORACLE](part)
+
+
+def test_held_out_images_are_of_other_groups_where_there_are_many():
+    many = category(np.repeat(np.arange(30).astype(str), 4), np.repeat(NORMAL, 120))
+    groups = many.annotations.open()["group"].to_numpy()
+    train, held = tuned.parted(many, np.arange(120), 0)
+    assert not set(groups[train]) & set(groups[held])
+    assert not set(train) & set(held)
+    assert 8 <= len(held) <= 24
+    few = category(np.repeat(["a", "b"], 60), np.repeat(NORMAL, 120))
+    train, held = tuned.parted(few, np.arange(120), 0)
+    assert len(held) == 24
+    assert sorted([*train, *held]) == list(range(120))
+    with pytest.raises(DataError, match="too few"):
+        tuned.parted(few, np.arange(9), 0)
+
+
+def test_folds_hold_headline_classes_only_and_no_more_than_asked():
+    whole = benchmarks.get("elpv").load("mono")
+    sizes = profiles.get("laptop")
+    (fold,) = tuned.folds(whole, sizes, 0)
+    kinds = whole.annotations.open()["anomaly_class"].to_numpy()
+    assert set(kinds[fold.test]) == {NORMAL, "p = 1"}
+    assert max(np.unique(kinds[fold.test], return_counts=True)[1]) <= sizes.tuned_test
+    assert (kinds[fold.train] == NORMAL).all()
+    assert len(tuned.folds(whole, sizes.model_copy(update={"tuned_folds": 0}), 0)) > 1
+    with pytest.raises(DataError, match="no fold"):
+        tuned.folds(whole.taken(np.flatnonzero(kinds == NORMAL)), sizes, 0)
+
+
+def test_a_table_is_kept_and_a_variant_is_another_table(store, frame, monkeypatch):
+    monkeypatch.setattr(tuned, "tested", lambda *_: pytest.fail("computed"))
+    tuned.run("surfaces", "brick", tuned.DEFAULT, 0, "smoke", store)
+    with pytest.raises(pytest.fail.Exception, match="computed"):
+        tuned.run("surfaces", "brick", "euclidean", 0, "smoke", store)
+    with pytest.raises(ValueError, match="euclidean"):
+        tuned.run("surfaces", "brick", "quick", 0, "smoke", store)
+
+
+def test_fewer_images_are_a_quarter(monkeypatch, store):
+    seen = []
+
+    def noted(images, held_out, *_):
+        seen.append((len(images), len(held_out)))
+        raise InterruptedError
+
+    monkeypatch.setattr(tuned, "tune", noted)
+    for variant in (tuned.DEFAULT, tuned.FEWER):
+        with pytest.raises(InterruptedError):
+            tuned.run("surfaces", "brick", variant, 1, "smoke", store)
+    (whole, held), (quarter, same) = seen
+    assert (quarter, same) == (whole // 4, held)
+
+
+def test_every_recipe_is_one_that_can_be_made():
+    recipes = {name: finetune.Recipe(**settings) for name, settings in tuned.RECIPES.items()}
+    assert len({recipe.model_dump_json() for recipe in recipes.values()}) == len(recipes)
+    assert stopping.best([0.5]) == 0
