@@ -81,3 +81,18 @@ def test_correlation_table_shows_each_number_and_leaves_gaps():
     table = pd.DataFrame({"a": [0.5, np.nan], "b": [-1.0, 0.25]}, index=["x", "y"])
     figure = plots.correlation_table(table)
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.50", "-1.00", "0.25"]
+
+
+def test_a_grid_of_curves_has_a_panel_each():
+    rows = [
+        {"k": k, "start": start, "where": where, "value": k / 20 + bonus, "low": 0.0, "high": 1.0}
+        for where in "abcde"
+        for start, bonus in (("one", 0.0), ("two", 0.1))
+        for k in (1, 2, 5)
+    ]
+    figure = plots.curve_grid(pd.DataFrame(rows), "k", "start", "where", "AUROC", "images", 0.5)
+    panels = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in panels] == list("abcde")
+    lines = panels[3].get_lines()
+    assert lines[1].get_ydata().tolist() == pytest.approx([0.15, 0.2, 0.35])
+    assert figure.legends

@@ -93,6 +93,7 @@ def intervals(
     column: str | None = None,
     label: str = "AUROC",
     chance: float | None = 0.5,
+    own_scales: bool = False,
 ) -> Figure:
     """Points with intervals, one line a method: the book's standard comparison.
 
@@ -104,6 +105,8 @@ def intervals(
         Columns for the lines, the colours and the panels; lines and colours keep their order of appearance.
     chance : float, optional
         Where a dashed line marks chance.
+    own_scales : bool
+        Panels of different quantities: each has an axis of its own.
     """
     panels = list(frame[column].unique()) if column else [None]
     lines, hues = list(frame[row].unique()), list(frame[hue].unique()) if hue else [None]
@@ -112,7 +115,7 @@ def intervals(
         len(panels),
         figsize=(2.5 * len(panels) + 1.4, 0.36 * len(lines) + 1.5),
         sharey=True,
-        sharex=True,
+        sharex=not own_scales,
         squeeze=False,
     )
     step = 0.6 / len(hues)
@@ -334,4 +337,55 @@ def curves(
         axis.minorticks_off()
     axis.set(xlabel=xlabel, ylabel=label)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
+    return figure
+
+
+def curve_grid(
+    frame: pd.DataFrame,
+    x: str,
+    hue: str,
+    panel: str,
+    label: str,
+    xlabel: str,
+    chance: float | None = None,
+    log: bool = False,
+    own_scales: bool = False,
+) -> Figure:
+    """Small panels of :func:`curves`, one for each ``panel``.
+
+    Parameters as :func:`curves`, with ``panel`` the column of panels, which keep their order of appearance, and
+    ``own_scales`` where they show different quantities.
+    """
+    panels, hues = list(frame[panel].unique()), list(frame[hue].unique())
+    n_columns = min(4, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    width = 2.7 if own_scales else 2.2
+    figure, axes = plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(width * n_columns + 0.6, 1.9 * n_rows + 0.8),
+        sharex=True,
+        sharey=not own_scales,
+        squeeze=False,
+    )
+    ticks = sorted(frame[x].unique())
+    for axis, name in zip(axes.flat, panels, strict=False):
+        for number, line in enumerate(hues):
+            part = frame[(frame[panel] == name) & (frame[hue] == line)]
+            style = {"marker": "os^D"[number % 4], "markersize": 4, "color": PALETTE[number], "label": line}
+            axis.plot(part[x], part["value"], **style)
+            if "low" in part:
+                axis.fill_between(part[x], part["low"], part["high"], color=PALETTE[number], alpha=0.15, linewidth=0)
+        if chance is not None:
+            axis.axhline(chance, color="grey", linestyle="--", linewidth=1)
+        axis.set_title(name, fontsize="small")
+        if log:
+            axis.set_xscale("log", base=2)
+        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.minorticks_off()
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    figure.supxlabel(xlabel, fontsize="medium")
+    figure.supylabel(label, fontsize="medium")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small")
     return figure
