@@ -20,12 +20,14 @@ preview:  ## The same with the smallest profile: shows that everything runs; its
 
 STUDY := anomaly-transfer run --profile study --export results/study
 POOLED := --method gaussian --method neighbours --method neighbours@head
+GAUSSIANS := --method gaussian-oas --method gaussian-diagonal --method gaussian-euclidean --method gaussian-largest --method gaussian-smallest
 PATCHES := --method patch-gaussian --method patch-shared --method patch-memory
 SPLITS := --split grouped --split random --split matched
-PART_ONE := anomaly-transfer tables --profile study --export results/tables/study
+TABLES := anomaly-transfer tables --profile study --export results/tables/study
 STARTS := --variant random --variant imagenet --variant random+normal --variant imagenet+normal
 DIGITS := --category 0 --category 1 --category 2
 THINGS := --category airplane --category automobile --category bird
+SEEDS := --seed 0 --seed 1 --seed 2 --seed 3 --seed 4
 
 study: setup  ## Record the study runs of all benchmarks at hand under results/study (a night on two cores).
 	$(STUDY) $(POOLED) $(SPLITS) --benchmark elpv
@@ -40,16 +42,25 @@ study: setup  ## Record the study runs of all benchmarks at hand under results/s
 	-$(STUDY) $(POOLED) $(SPLITS) --benchmark crackforest
 	-$(STUDY) $(PATCHES) $(SPLITS) --benchmark crackforest --seed 0
 	-$(STUDY) --method gaussian --method neighbours --benchmark mvtec_features --seed 0
-	for study in relations few_shot; do $(PART_ONE) $$study --benchmark elpv $(STARTS); done
-	for study in relations few_shot; do $(PART_ONE) $$study --benchmark surfaces $(STARTS); done
-	$(PART_ONE) twins --benchmark elpv
-	-for study in relations few_shot; do $(PART_ONE) $$study --benchmark magnetic_tile $(STARTS); done
-	-$(PART_ONE) twins --benchmark magnetic_tile
-	-for study in relations few_shot; do $(PART_ONE) $$study --benchmark crackforest $(STARTS); done
-	-$(PART_ONE) relations --benchmark mvtec_features
-	-for study in relations few_shot; do $(PART_ONE) $$study --benchmark mnist $(DIGITS) $(STARTS); done
-	-for study in relations few_shot; do $(PART_ONE) $$study --benchmark cifar10 $(THINGS) $(STARTS); done
+	for study in relations few_shot; do $(TABLES) $$study --benchmark elpv $(STARTS); done
+	for study in relations few_shot; do $(TABLES) $$study --benchmark surfaces $(STARTS); done
+	$(TABLES) twins --benchmark elpv
+	-for study in relations few_shot; do $(TABLES) $$study --benchmark magnetic_tile $(STARTS); done
+	-$(TABLES) twins --benchmark magnetic_tile
+	-for study in relations few_shot; do $(TABLES) $$study --benchmark crackforest $(STARTS); done
+	-$(TABLES) relations --benchmark mvtec_features
+	-for study in relations few_shot; do $(TABLES) $$study --benchmark mnist $(DIGITS) $(STARTS); done
+	-for study in relations few_shot; do $(TABLES) $$study --benchmark cifar10 $(THINGS) $(STARTS); done
 	-for name in mnist fashion_mnist cifar10; do $(STUDY) $(POOLED) $(PATCHES) --benchmark $$name --seed 0; done
+	for name in elpv surfaces; do $(STUDY) $(GAUSSIANS) --benchmark $$name --seed 0; done
+	-for name in magnetic_tile crackforest mvtec_features mnist fashion_mnist cifar10; do $(STUDY) $(GAUSSIANS) --benchmark $$name --seed 0; done
+	$(TABLES) tuned --benchmark elpv $(SEEDS)
+	$(TABLES) tuned --benchmark surfaces --category brick $(SEEDS)
+	-$(TABLES) tuned --benchmark magnetic_tile $(SEEDS)
+	-$(TABLES) tuned --benchmark mvtec_ad --category metal_nut $(SEEDS)
+	-$(TABLES) tuned --benchmark crackforest $(SEEDS)
+	-$(TABLES) tuned --benchmark mnist $(DIGITS) $(SEEDS)
+	-$(TABLES) tuned --benchmark cifar10 $(THINGS) $(SEEDS)
 
 test: setup lint unit  ## All checks.
 	@$(MAKE) --no-print-directory preview
@@ -61,12 +72,15 @@ lint: setup
 	mypy
 	python book/tools/pairs.py --check
 
+# Two processes of one thread each: two that share the threads of two cores wait for each other.
+PARALLEL := OMP_NUM_THREADS=1 pytest -n 2
+
 unit: setup
-	pytest --ignore=tests/book
+	$(PARALLEL) --dist loadfile --ignore=tests/book
 
 site-tests: setup
-	pytest tests/book
-	TQDM_DISABLE=1 pytest --nbval -p no:cacheprovider _executed/smoke
+	$(PARALLEL) --dist loadgroup tests/book
+	TQDM_DISABLE=1 $(PARALLEL) --dist loadfile --nbval -p no:cacheprovider _executed/smoke
 
 notebooks: setup  ## Derive notebooks/*.ipynb from notebooks/*.py.
 	python book/tools/pairs.py

@@ -245,6 +245,8 @@ vectors = recorded["benchmark"] == "mvtec_features"
 network = "MVTec AD by " + recorded["category"].str.partition("-")[0]
 recorded["where"] = recorded["where"].where(~vectors, network)
 recorded["case"] = recorded["where"] + ": " + recorded["anomaly_class"]
+
+# %% tags=["hide-input"]
 frozen = recorded[recorded["start"] == "imagenet"]
 whole = frozen.rename(columns={"nearness": "value"})
 places = {
@@ -548,6 +550,35 @@ Markdown(
     f"Trained on defective cells, a network is less like the normal-trained one than another normal-trained one is at {below} "
     f"of {order.shape[1]} levels, more like it than the photograph-trained one at {above_photographs}, and more like it than "
     f"one that was not trained at all at {above_nothing}."
+)
+
+# %% [markdown]
+# The recorded twins, trained ten times as long and on more images, by what the other network was trained on (mean over the middle
+# level and above):
+
+# %% tags=["hide-input"]
+kinds = (twins.FURTHER, twins.PHOTOGRAPHS, twins.UNTRAINED)
+longer = pd.concat(table.frame() for table in tables.recorded("study", "twins"))
+longer = longer[(longer["measure"] == twins.PRIMARY) & longer["level"].isin(upper)]
+longer["where"] = (
+    longer["benchmark"] + " " + longer["category"] + ", from " + longer["start"]
+)
+longer["trained on"] = longer["trained_on"].where(
+    longer["trained_on"].isin(kinds), "class " + longer["trained_on"]
+)
+of_pairs = longer.pivot_table(index="trained on", columns="where", values="value")
+of_pairs.sort_index().round(3)
+
+# %% tags=["remove-input"]
+of_class = of_pairs[of_pairs.index.str.startswith("class ")]
+between = (of_class > of_pairs.loc[twins.PHOTOGRAPHS]) & (
+    of_class < of_pairs.loc[twins.FURTHER]
+)
+known = of_class.notna().sum().sum()
+Markdown(
+    f"Of {known} networks trained on an anomaly class, {between.sum().sum()} lie between the one trained on photographs and the one "
+    f"trained on other normal images; {(of_class >= of_pairs.loc[twins.FURTHER]).sum().sum()} are at least as like the "
+    "normal-trained network as another normal-trained one is."
 )
 
 # %% [markdown]

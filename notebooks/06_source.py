@@ -62,8 +62,8 @@ plots.use_style()
 # A trap stands in the first row. A network drawn at random carries batch norms with the statistics of nothing (mean 0,
 # variance 1), and its signal dies out on the way; whatever then trains on normal images also *sets* these statistics. An
 # early version of this chapter took that for a gain by learning. So both networks that start at random get their batch norms
-# calibrated on the same normal images, and differ by the training alone. (A network from ImageNet loses by such a
-# calibration, and keeps its own.)
+# calibrated on the same normal images, and differ by the training alone. A network from ImageNet keeps the statistics it came
+# with, or those that training left (exercise 4 calibrates them too).
 
 # %%
 cases = [("surfaces", "brick"), ("elpv", "poly")]
@@ -279,5 +279,8 @@ Markdown(
 # 2. *Look closer.* `few_shot.run` also gives single levels at k = 5. At which level does training on normal images change
 #    most?
 # 3. *Look closer.* Raise `self_supervised_epochs` in `profiles.toml` tenfold for one case. Does `random+normal` catch up?
-# 4. *Research.* Self-supervision learns to ignore what its views change. Which of the views of `selfsupervised.view` could teach
+# 4. *Look closer.* Calibrate the network from ImageNet on the normal images as well (`selfsupervised.calibrated`) and repeat the
+#    few-shot detection of bricks. Does it gain or lose? Why might blowing up what normal images never vary in hurt here, and help
+#    a random network?
+# 5. *Research.* Self-supervision learns to ignore what its views change. Which of the views of `selfsupervised.view` could teach
 #    a network to ignore a scratch? Design views that keep defects visible.

@@ -96,3 +96,6 @@ def test_a_grid_of_curves_has_a_panel_each():
     lines = panels[3].get_lines()
     assert lines[1].get_ydata().tolist() == pytest.approx([0.15, 0.2, 0.35])
     assert figure.legends
+    different = plots.curve_grid(pd.DataFrame(rows), "k", "start", "where", "", "images", own_scales=True)
+    assert not different.axes[0].get_shared_y_axes().joined(different.axes[0], different.axes[1])
+    assert panels[0].get_shared_y_axes().joined(panels[0], panels[1])

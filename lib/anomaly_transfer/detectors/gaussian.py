@@ -141,13 +141,15 @@ class Moments:
             )
         floor = RIDGE * variance.mean()
         if components != "all":
-            return self.mean.numpy(), _of_components(estimate, components, floor).numpy()
+            return self.mean.numpy(), _of_components(estimate, components, floor).contiguous().numpy()
         factor, failed = torch.linalg.cholesky_ex(estimate)
         weak = (failed > 0) | (variance < floor)
         identity = torch.eye(d, dtype=factor.dtype)
         if weak.any():
             factor = torch.linalg.cholesky(estimate + weak[..., None, None] * floor * identity)
-        return self.mean.numpy(), torch.linalg.solve_triangular(factor, identity, upper=False).numpy()
+        whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
+        # As it will be read back from a file: another order in memory rounds otherwise.
+        return self.mean.numpy(), whitening.contiguous().numpy()
 
 
 def _of_components(covariance: torch.Tensor, components: str, floor: torch.Tensor) -> torch.Tensor:
