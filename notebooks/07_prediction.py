@@ -240,7 +240,7 @@ Markdown(
 # rank the levels of the four networks as a cross-validated linear probe and nearest neighbours do?
 
 # %% tags=["hide-input"]
-scores = shots[shots["k"] == 0].pivot_table(
+scores = shots[shots["task"].isin(["hscore", "logme", "probe", "knn"])].pivot_table(
     index=["benchmark", "category", "start", "level"],
     columns="task",
     values="value",
