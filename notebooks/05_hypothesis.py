@@ -315,8 +315,8 @@ things = classes[classes["benchmark"].isin(["mnist", "cifar10"])]
 surfaces = classes[~classes["benchmark"].isin(["mnist", "cifar10"])]
 Markdown(
     f"At the last level, {surfaces['near'].sum()} of {len(surfaces)} classes of *defects* are near, and {things['near'].sum()} of "
-    f"{len(things)} where the anomaly is another *class* (a cat among cars, a 7 among zeros). That is as it should be: "
-    "another class is no changed normal, and an index that called it near would be worth nothing."
+    f"{len(things)} where the anomaly is another *class* (a cat among aeroplanes, a 7 among zeros). The second group is a check "
+    "of the index: another class is no changed normal, and where it is called near, near says little."
 )
 
 # %% [markdown]

@@ -241,6 +241,13 @@ def test_twin_networks(store):
     assert frame[frame["measure"] == "cka"]["p_value"].notna().all()
 
 
+@pytest.mark.parametrize("study", ["few_shot", "twins"])
+def test_further_studies_are_recorded(study):
+    found = tables.recorded("study", study)
+    assert {"elpv", "magnetic_tile"} <= {table.coordinates["benchmark"] for table in found}
+    assert {table.coordinates["profile"] for table in found} == {"study"}
+
+
 def test_recorded_tables_name_their_origin():
     found = tables.recorded("study", "relations")
     where = {(table.coordinates["benchmark"], table.coordinates["category"]) for table in found}
