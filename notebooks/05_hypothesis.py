@@ -311,8 +311,8 @@ per_set.round(2)
 
 # %% tags=["remove-input"]
 classes = hypothesis.last_level(whole).dropna(subset="low")
-things = classes[classes["benchmark"].isin(["mnist", "cifar10"])]
-surfaces = classes[~classes["benchmark"].isin(["mnist", "cifar10"])]
+surfaces = hypothesis.of_defects(classes)
+things = classes.drop(surfaces.index)
 Markdown(
     f"At the last level, {surfaces['near'].sum()} of {len(surfaces)} classes of *defects* are near, and {things['near'].sum()} of "
     f"{len(things)} where the anomaly is another *class* (a cat among aeroplanes, a 7 among zeros). The second group is a check "

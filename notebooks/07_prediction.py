@@ -270,7 +270,8 @@ Markdown(
 # ## Part I, claim by claim
 #
 # What the recorded runs say of the first paper's claims, with the thresholds that the chapters stated beforehand. Shares have
-# Wilson's interval {cite:p}`wilson1927`, medians a bootstrap over classes, gains Student's $t$ over categories. All treat cases
+# Wilson's interval {cite:p}`wilson1927`, medians a bootstrap over classes, gains Student's $t$ over categories. The paper speaks of
+# surfaces, so classes of things (digits, aeroplanes) stand apart, as a check of the index. All treat cases
 # as independent, which classes of one data set are not quite: read the intervals as the least that is uncertain.
 
 # %% tags=["hide-input"]

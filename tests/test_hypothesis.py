@@ -8,8 +8,8 @@ from scipy.stats import ttest_1samp
 from anomaly_transfer import few_shot, hypothesis
 
 
-def related(near=7, n=10, start="imagenet", region="image"):
-    where = {"benchmark": "b", "category": "c", "start": start, "region": region}
+def related(near=7, n=10, start="imagenet", region="image", benchmark="elpv"):
+    where = {"benchmark": benchmark, "category": "c", "start": start, "region": region}
     rows = [
         {
             **where,
@@ -46,7 +46,8 @@ def shots(gain=0.1):
 
 
 def test_claims_count_each_class_once_at_the_last_level():
-    both = pd.concat([related(), related(near=2, region="defect"), related(near=0, start="random")])
+    parts = [related(), related(near=2, region="defect"), related(near=0, start="random")]
+    both = pd.concat([*parts, related(near=1, benchmark="mnist")])
     found = hypothesis.claims(both, shots()).set_index("what")
     images = found.loc["classes near normal, whole images"]
     assert (images["value"], images["cases"]) == (0.7, 10)
@@ -55,6 +56,9 @@ def test_claims_count_each_class_once_at_the_last_level():
     assert found.loc["classes near normal, patches on the defect", "value"] == pytest.approx(0.2)
     assert found.loc["nearness, whole images", "value"] == 0.9
     assert found.loc["nearness, whole images", "low"] < 0.9
+    # Another class of things is no defect: it is told apart.
+    check = found.loc["other classes of things called near, whole images"]
+    assert (check["value"], check["cases"]) == (0.1, 10)
     separable = found[found["claim"] == "P1.d"]
     assert separable["value"].tolist() == [0.5, 0.8]
 
