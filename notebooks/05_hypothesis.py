@@ -71,6 +71,8 @@ settings = profiles.get(profile)
 # {cite:p}`fieller1954`, over random halves of all sets. Where normal images are not clearly nearer to normal ones than to
 # photographs, there is no scale, and no nearness.
 #
+# A nearness above 1 says that fresh normal images lie farther off than the class does: it shows what the scale can resolve.
+#
 # Said beforehand: $d$ is the squared MMD; a class is *near* (P1.a) if the whole interval of its nearness lies above 0.5, and
 # *nearer* to normal than to photographs (a stand-in for P1.b, which is about surfaces) if it lies above 0. It *differs* from
 # normal if it is farther from $N$ than $N'$ is in a permutation test, corrected over all cases of a benchmark, network and
@@ -169,7 +171,7 @@ controls = images[images["anomaly_class"] == "control"]
 worst = images[images["kind"] == "real cells"].sort_values("value").iloc[0]
 Markdown(
     f"Near by our rule, at the middle level: {cells_middle} kinds of real cells and {drawn_middle} kinds of drawn defects; at "
-    f"the last level, {cells_last} and {drawn_last}. So whether P1.a holds depends on the level that is asked. The real class "
+    f"the last level, {cells_last} and {drawn_last}. The answer can change with the level that is asked. The real class "
     f"that lies farthest is {worst['case']} at {worst['level']}, with a nearness of {worst['value']:.2f}. Of the controls, on "
     f"which nothing was drawn, {controls['near'].sum()} of {len(controls)} are near and {controls['differs'].sum()} "
     "are called different: a class of few images can miss the rule for want of certainty alone, so read the intervals. "
@@ -274,13 +276,16 @@ figure = plots.intervals(
 on_real, beside_real, whole_real = (
     real[real["region"] == region] for region in ("defect", "background", "image")
 )
+with_mask = whole_real[whole_real["case"].isin(on_real["case"])]
+verdict_on = on_real.set_index("case")["near"]
+same = (with_mask.set_index("case")["near"] == verdict_on).sum()
 near_ones = ", ".join(on_real.loc[on_real["near"], "case"])
 far_ones = ", ".join(on_real.loc[~on_real["near"], "case"])
 Markdown(
-    f"Whole images: {whole_real['near'].sum()} of {len(whole_real)} classes are near. Beside the defect: "
-    f"{beside_real['near'].sum()} of {len(beside_real)}. On the defect: {on_real['near'].sum()} of {len(on_real)} (near: "
-    f"{near_ones or 'none'}; not: {far_ones or 'none'}). 'Each of the spaces of anomalous patterns', the paper says: "
-    "*each* is the word to look at, since it depends on the kind of defect."
+    f"Of the {len(on_real)} classes with masks, {with_mask['near'].sum()} are near as whole images, {beside_real['near'].sum()} "
+    f"beside the defect, and {on_real['near'].sum()} on it (near: {near_ones or 'none'}; not: {far_ones or 'none'}). Image and "
+    f"defect get the same verdict in {same} of them. 'Each of the spaces of anomalous patterns', the paper says: *each* is the "
+    "word to look at, since it depends on the kind of defect."
 )
 
 # %% tags=["hide-input"]
@@ -405,8 +410,8 @@ Markdown(
     f"{int(summary.loc['imagenet', 'scale'].sum())} and {int(summary.loc['imagenet', 'differs'].sum())}. On the defect, "
     f"the median nearness is {summary.loc[('random', 'defect'), 'median']:.2f} untrained, "
     f"{summary.loc[('random+normal', 'defect'), 'median']:.2f} trained on normal bricks alone, and "
-    f"{summary.loc[('imagenet', 'defect'), 'median']:.2f} pre-trained. A network that cannot tell defects from normal "
-    "finds them close, so nearness is worth something only beside the power to see."
+    f"{summary.loc[('imagenet', 'defect'), 'median']:.2f} pre-trained. How close a defect seems "
+    "depends on what the network can see, so a nearness is worth something only beside the power to see."
 )
 
 # %% [markdown]
@@ -445,7 +450,8 @@ Markdown(
         f"`{start}` {row['near']:.0f} of {row['scale']:.0f}"
         for start, row in by_network.iterrows()
     )
-    + ". Networks that see less separate less (last column), and what they cannot tell apart they cannot call far."
+    + ". Where a network separates little (last column), most classes have no scale, so that "
+    "these counts are not of the same classes."
 )
 
 # %% [markdown]
@@ -584,14 +590,14 @@ Markdown(
 # %% [markdown]
 # ```{admonition} What would surprise you
 # :class: tip
-# How little the word "correlates" says until a level, a region, a measure and a rival are named: each of them can turn the
-# answer round on this page. The control, on which nothing was drawn, is what tells a finding from a pipeline that calls
+# How little the word "correlates" says until a network, a level and a region are named: each of them can turn the answer
+# round on this page. The control, on which nothing was drawn, is what tells a finding from a pipeline that calls
 # everything near.
 # ```
 #
 # ## What we learnt
 #
-# - Closeness of *images* is not closeness of *anomalies*: measure on the defect, and beside it.
+# - Closeness of *images* need not be closeness of *anomalies*: measure on the defect, and beside it.
 # - Put every similarity on a scale: what fresh normal images reach, and what a rival reaches.
 # - An untrained network is a control that every statement about "spaces" needs.
 # - Separable with a narrow margin is the rule for any imperfect detector, not a discovery.

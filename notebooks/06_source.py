@@ -59,7 +59,7 @@ plots.use_style()
 # Self-supervision here is SimCLR {cite:p}`chen2020` on small pictures, for a few minutes at most: what two cores can do. A
 # gain that it does not show may still exist with more of it.
 #
-# A trap stands in the first row. A network drawn at random carries batch norms with the statistics of nothing (mean 0,
+# A trap stands in the first row. A network drawn at random carries batch norms with statistics that match no data (mean 0,
 # variance 1), and its signal dies out on the way; whatever then trains on normal images also *sets* these statistics. An
 # early version of this chapter took that for a gain by learning. So both networks that start at random get their batch norms
 # calibrated on the same normal images, and differ by the training alone. A network from ImageNet keeps the statistics it came
@@ -159,8 +159,8 @@ Markdown(
     + (
         "Not so: "
         + ", ".join(f"{where} {start}" for where, start in blind.index)
-        + ". Where nothing was learnt from normal images, nothing can be gained by them: in this profile that is what a few "
-        "minutes on two processors come to, and the recorded runs train ten times as long."
+        + ". Where these differ clearly from their start all the same, that is no gain by learning: the bands cover the draw of "
+        "the labels, and not how another training would have come out. The recorded runs train ten times as long."
         if len(blind)
         else ""
     )
@@ -233,8 +233,8 @@ Markdown(
 
 # %% [markdown]
 # This is the answer to P1.c that we can give: of one training a network, by one kind of self-supervision, and with as many normal
-# images as a laptop can learn from in minutes. Read it beside the loss: a network from ImageNet *does* learn to tell normal
-# images apart, and what it then knows of them is not what tells a defect from them.
+# images as a laptop can learn from in minutes. Whether it is the *normal* images that change a network for the worse, or any
+# further training of this kind, it does not tell: a fifth start, from ImageNet and then as many photographs, would.
 #
 # ## Which anomaly is it?
 #
@@ -271,7 +271,7 @@ Markdown(
 #
 # - Test a source domain against the source that everyone has already: ImageNet, not random parameters alone.
 # - Ask of a source what it adds to what is there, and compare that with the rival, not with nothing.
-# - Pair draws, keep groups apart, and say what a band covers.
+# - Pair draws, keep groups apart, and say what a band covers: a gain that is clear over draws may be the luck of one training.
 #
 # ## Exercises
 #

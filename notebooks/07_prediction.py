@@ -68,7 +68,8 @@ found["where"] = found["benchmark"] + " " + found["category"]
 # ## How well a class is detected
 #
 # Rank correlation over the cases of each category and start, so that no difference *between* categories or networks can
-# pose as a relation.
+# pose as a relation. (Levels still can: deeper ones have other distances and other AUROCs. The last column, which cannot
+# depend on the class, shows how much that does.)
 
 # %% tags=["hide-input"]
 found["group"] = found["where"] + ", " + found["start"]
@@ -88,7 +89,9 @@ Markdown(
 # %% [markdown]
 # ## What is gained by normal images
 #
-# The same for the gain, which exists for the two starts that can be trained further.
+# The same for the gain, which exists for the two starts that can be trained further. Two cautions. The gain is a difference
+# from the AUROC before, with which nearness is correlated itself, so that noise in that one number makes a correlation. And
+# where the "gain" is mostly a loss, a positive sign means that less is lost.
 
 # %% tags=["hide-input"]
 trained_further = found.dropna(subset=prediction.GAIN)
@@ -272,7 +275,7 @@ Markdown(
 # What the recorded runs say of the first paper's claims, with the thresholds that the chapters stated beforehand. Shares have
 # Wilson's interval {cite:p}`wilson1927`, medians a bootstrap over classes, gains Student's $t$ over categories. The paper speaks of
 # surfaces, so classes of things (digits, aeroplanes) stand apart, as a check of the index. All treat cases
-# as independent, which classes of one data set are not quite: read the intervals as the least that is uncertain.
+# as independent, which classes of one data set are not: the true uncertainty is larger.
 
 # %% tags=["hide-input"]
 summary = hypothesis.claims(relations.verdicts(recorded_relations), recorded_shots)
@@ -281,11 +284,11 @@ summary.set_index(["claim", "what"]).round(3)
 # %% tags=["remove-input"]
 by_what = summary.set_index("what")
 images_near, defects_near = (
-    by_what.loc[f"classes near normal, {where}"]
-    for where in ("whole images", "patches on the defect")
+    by_what.loc[f"near normal: real defects, {where}"]
+    for where in ("whole images", "patches on them")
 )
 Markdown(
-    f"P1.a speaks of *each* class. Near are {images_near['value']:.0%} of {images_near['cases']} classes as whole images, and "
+    f"P1.a speaks of *each* class. Near are {images_near['value']:.0%} of {images_near['cases']} kinds of real defects as whole images, and "
     f"{defects_near['value']:.0%} of {defects_near['cases']} on the defect itself. "
     + " ".join(
         f"P1.c, {row['what']}: {row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] over {row['cases']} categories."
@@ -296,7 +299,7 @@ Markdown(
 # %% [markdown]
 # ```{admonition} What would surprise you
 # :class: tip
-# The first table and the second need not agree. *Close* is what makes a source plausible, and *far* is what makes a class easy to
+# The first figure and the second need not agree. *Close* is what makes a source plausible, and *far* is what makes a class easy to
 # see. Whoever reports that similarity "correlates with performance" must say with which, and with which sign.
 # ```
 #

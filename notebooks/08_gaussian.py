@@ -141,7 +141,9 @@ Markdown(
     f"The first tenth of the components carries {carried.min():.0%} to {carried.max():.0%} of the variance, and the last "
     f"tenth {final['variance'].max():.1%} at the most. Yet the last tenth alone reaches an AUROC of "
     f"{final['value'].min():.2f} to {final['value'].max():.2f}, and is the better of the two in {wins} of {len(final)} cases of "
-    "data set and level. Variance is not evidence: what normal images hardly do is where an anomaly may show."
+    "data set and level (bands overlap in most). The evidence is spread over all tenths, also those with hardly any variance. "
+    "Two limits: with fewer images than dimensions the last tenths have no variance of their own but what shrinkage gives "
+    "them; and leaving a part out costs little where the others tell the same."
 )
 
 # %% [markdown]
@@ -176,8 +178,8 @@ Markdown(
     f"With {few['n'].min()} images, the full covariance is ahead of the Euclidean distance by "
     + ", ".join(f"{value:+.3f} ({where})" for where, value in fewest.items())
     + f"; over all sizes it is ahead in {(ahead > 0).sum()} of {len(ahead)} cases, and the two shrinkages differ by "
-    f"{(by_n['ledoit-wolf'] - by_n['oas']).abs().max():.3f} at the most. Shrinkage, not the number of images, is what makes the "
-    "inverse safe."
+    f"{(by_n['ledoit-wolf'] - by_n['oas']).abs().max():.3f} at the most. Shrinkage makes the inverse safe; whether the "
+    "full covariance pays depends on the data set more than on the number of images."
 )
 
 # %% [markdown]
@@ -252,15 +254,16 @@ published.table("MVTec AD").set_index("method")
 # %% [markdown]
 # ```{admonition} What would surprise you
 # :class: tip
-# That the directions in which normal images do *not* vary carry so much of the evidence. It is why a reduction to the leading
-# components, the reflex of every data scientist, can throw the anomaly away.
+# That directions in which normal images hardly vary carry as much evidence as those in which they vary most. Whoever reduces
+# features to the leading components should look at what the others would have told.
 # ```
 #
 # ## What we learnt
 #
 # - A Mahalanobis distance weighs every direction by how unusual a step in it is; small components count as much as large ones.
 # - Shrinkage makes it usable with fewer images than channels.
-# - Distances of the images it was fitted on are too small. Set thresholds on images that it has not seen.
+# - Distances of the images it was fitted on are too small, and unseen images of seen groups are not enough: set thresholds on
+#   *groups* (modules, days, lots) that the model has not seen.
 #
 # ## Exercises
 #

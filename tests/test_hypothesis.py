@@ -15,6 +15,7 @@ def related(near=7, n=10, start="imagenet", region="image", benchmark="elpv"):
             **where,
             "level": level,
             "anomaly_class": str(i),
+            "photographs": 0.5,
             "nearness": 0.9 if i < near else 0.1,
             "low": 0.6 if i < near else -0.1,
             "near": i < near,
@@ -47,15 +48,20 @@ def shots(gain=0.1):
 
 def test_claims_count_each_class_once_at_the_last_level():
     parts = [related(), related(near=2, region="defect"), related(near=0, start="random")]
+    parts += [related(near=4, benchmark="surfaces"), related(benchmark="mvtec_features").assign(photographs=np.nan)]
     both = pd.concat([*parts, related(near=1, benchmark="mnist")])
     found = hypothesis.claims(both, shots()).set_index("what")
-    images = found.loc["classes near normal, whole images"]
+    images = found.loc["near normal: real defects, whole images"]
     assert (images["value"], images["cases"]) == (0.7, 10)
     assert images["low"] == pytest.approx(0.397, abs=1e-3)  # Wilson, 7 of 10
     # Of patches there is one level only; here both count.
-    assert found.loc["classes near normal, patches on the defect", "value"] == pytest.approx(0.2)
-    assert found.loc["nearness, whole images", "value"] == 0.9
-    assert found.loc["nearness, whole images", "low"] < 0.9
+    assert found.loc["near normal: real defects, patches on them", "value"] == pytest.approx(0.2)
+    assert found.loc["nearness: real defects, whole images", "value"] == 0.9
+    assert found.loc["nearness: real defects, whole images", "low"] < 0.9
+    assert found.loc["near normal: drawn defects, whole images", "value"] == 0.4
+    # Where features are all there is, photographs are no rival.
+    assert found.loc["near normal: objects known by features only, whole images", "cases"] == 10
+    assert found.loc["nearer to normal than to photographs: whole images", "cases"] == 20
     # Another class of things is no defect: it is told apart.
     check = found.loc["other classes of things called near, whole images"]
     assert (check["value"], check["cases"]) == (0.1, 10)
@@ -80,5 +86,6 @@ def test_the_interval_of_a_gain_is_student_s_over_categories():
 
 def test_nothing_measured_is_said_so():
     found = hypothesis.claims(related().assign(low=np.nan), shots()).set_index("what")
-    assert found.loc["classes near normal, whole images", "cases"] == 0
-    assert np.isnan(found.loc["classes near normal, whole images", "value"])
+    assert not found.index.str.contains("near normal").any()
+    assert found.loc["nearer to normal than to photographs: whole images", "cases"] == 0
+    assert np.isnan(found.loc["nearer to normal than to photographs: whole images", "value"])

@@ -100,16 +100,23 @@ def claims(related: pd.DataFrame, shots: pd.DataFrame) -> pd.DataFrame:
     images = of_defects(everything)
     things = everything.drop(images.index).dropna(subset="low")
     defects = frozen[(frozen["region"] == "defect") & (frozen["anomaly_class"] != CONTROL)]
+    pictures = images["photographs"].notna()
+    drawn, also_drawn = (part["benchmark"] == "surfaces" for part in (images, defects))
     rows = []
-    for what, part in (("whole images", images), ("patches on the defect", defects)):
+    for what, part in (
+        ("real defects, whole images", images[pictures & ~drawn]),
+        ("real defects, patches on them", defects[~also_drawn]),
+        ("drawn defects, whole images", images[drawn]),
+        ("drawn defects, patches on them", defects[also_drawn]),
+        ("objects known by features only, whole images", images[~pictures]),
+    ):
         known = part.dropna(subset="low")
-        rows += [
-            _share("P1.a", f"classes near normal, {what}", known["near"]),
-            _median("P1.a", f"nearness, {what}", known["nearness"]),
-        ]
+        if len(known):
+            rows.append(_share("P1.a", f"near normal: {what}", known["near"]))
+            rows.append(_median("P1.a", f"nearness: {what}", known["nearness"]))
     rows.append(_share("check", "other classes of things called near, whole images", things["near"]))
-    known = images.dropna(subset="low")
-    rows.append(_share("P1.b", "classes nearer to normal than to the rival source, whole images", known["nearer"]))
+    known = images[pictures].dropna(subset="low")
+    rows.append(_share("P1.b", "nearer to normal than to photographs: whole images", known["nearer"]))
     found = gains(shots)
     for start, part in found[found["k"] == SHOTS].groupby("start", sort=False):
         of_category = part.groupby(["benchmark", "category"])["value"].mean()
