@@ -203,7 +203,7 @@ at_five = recorded_gains[recorded_gains["k"] == hypothesis.SHOTS]
 shown = few_shot.over_draws(at_five, ["where", "start"])
 shown["start"] = "from " + shown["start"]
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Gain in AUROC by self-supervision on normal images with five labelled images a class, with intervals, for each data set and two starts"}, "figure": {"name": "fig-gains-all", "caption": "Recorded runs: what self-supervision on normal images adds to the AUROC with five labelled images a class, paired over draws. Dashed: no gain. (Data as in the figure before.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gain in AUROC by self-supervision on normal images with five labelled images a class, with intervals, for each data set and two starts"}, "figure": {"name": "fig-gains-all", "caption": "Recorded runs: what self-supervision on normal images adds to the AUROC with five labelled images a class, paired over draws. Dashed: no gain. (Data: ELPV, magnetic tile, CrackForest, textures of scikit-image, MNIST, CIFAR-10 as a JPEG copy.)"}}
 figure = plots.intervals(
     shown, row="where", column="start", label="gain in AUROC", chance=0.0
 )

@@ -209,7 +209,7 @@ figure = plots.correlation_table(
     left_out.loc[prediction.DETECTION].T, label="skill"
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Table of the skill of five predictors of the gain by normal images, on each benchmark that was left out"}, "figure": {"name": "fig-left-out-gain", "caption": "The same for the gain by training on normal images. (Data as before.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Table of the skill of five predictors of the gain by normal images, on each benchmark that was left out"}, "figure": {"name": "fig-left-out-gain", "caption": "The same for the gain by training on normal images. (Data: ELPV, magnetic tile, CrackForest, textures of scikit-image, MNIST, CIFAR-10 as a JPEG copy.)"}}
 figure = plots.correlation_table(left_out.loc[prediction.GAIN].T, label="skill")
 
 # %% tags=["remove-input"]
