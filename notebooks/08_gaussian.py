@@ -141,7 +141,7 @@ Markdown(
     f"The first tenth of the components carries {carried.min():.0%} to {carried.max():.0%} of the variance, and the last "
     f"tenth {final['variance'].max():.1%} at the most. Yet the last tenth alone reaches an AUROC of "
     f"{final['value'].min():.2f} to {final['value'].max():.2f}, and is the better of the two in {wins} of {len(final)} cases of "
-    "data set and level (bands overlap in most). The evidence is spread over all tenths, also those with hardly any variance. "
+    "data set and level. The evidence is spread over all tenths, also those with hardly any variance. "
     "Two limits: with fewer images than dimensions the last tenths have no variance of their own but what shrinkage gives "
     "them; and leaving a part out costs little where the others tell the same."
 )

@@ -357,7 +357,7 @@ def curve_grid(
     ``own_scales`` where they show different quantities.
     """
     panels, hues = list(frame[panel].unique()), list(frame[hue].unique())
-    n_columns = min(2 if own_scales else 3, len(panels))
+    n_columns = min(2, len(panels))
     n_rows = -(-len(panels) // n_columns)
     width = 2.7 if own_scales else 2.2
     figure, axes = plt.subplots(
