@@ -181,6 +181,8 @@ recorded = pd.concat(
 )
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
 lines = few_shot.over_draws(hypothesis.detection(recorded), ["where", "start", "k"])
+order = list(domains.STARTS).index
+lines = lines.sort_values("start", key=lambda s: s.map(order), kind="stable")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Small panels, one a data set: AUROC against number of labelled images for four starts"}, "figure": {"name": "fig-shots-all", "caption": "Recorded runs: AUROC by labelled images of each class, mean over classes, for four starts. Bands: 95 % of the mean over draws. Dashed: chance. (Data: ELPV, magnetic tile, CrackForest, textures of scikit-image, MNIST, CIFAR-10 as a JPEG copy.)"}}
 figure = plots.curve_grid(
