@@ -15,6 +15,7 @@ from anomaly_transfer.evaluation import (
     evaluate_table,
     localisation,
     paired_difference,
+    paired_localisation,
     rank_correlation,
 )
 
@@ -144,6 +145,22 @@ def slow_pro(maps, masks):
     x, y = np.array(points).T
     grid = np.linspace(0, 0.3, 3001)
     return np.trapezoid(np.interp(grid, x, y), grid) / 0.3
+
+
+def test_paired_localisation_is_a_difference_on_the_same_resamples():
+    rng = np.random.default_rng(0)
+    masks = [np.pad(np.ones((4, 4), bool), (n, 8 - n)) for n in range(8)] + [np.zeros((12, 12), bool)] * 4
+    good = [mask + rng.normal(0, 0.4, mask.shape) for mask in masks]
+    bad = [map_ + rng.normal(0, 0.4, map_.shape) for map_ in good]
+    gain = paired_localisation(good, bad, masks, 200)
+    alone = [localisation(maps, masks, 200) for maps in (good, bad)]
+    for metric in ("pixel_auroc", "pro"):
+        assert gain[metric].value == pytest.approx(alone[0][metric].value - alone[1][metric].value)
+        assert gain[metric].low > 0
+        widths = [found[metric].high - found[metric].low for found in (gain, *alone)]
+        assert widths[0] < widths[1] + widths[2]
+    same = paired_localisation(good, good, masks, 50)["pro"]
+    assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
 def test_localisation_equals_brute_force():

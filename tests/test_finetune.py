@@ -135,15 +135,35 @@ def test_statistics_of_the_normal_are_those_of_the_detector(tmp_path, normal, he
     assert np.allclose(ours, detector.level_distances(Features.of(**arrays)), rtol=2e-3)
 
 
-@pytest.mark.parametrize("statistics", ["epoch", "score", "fixed"])
+@pytest.mark.parametrize("statistics", ["epoch", "crossed", "score", "fixed"])
 def test_statistics_follow_the_network_as_the_recipe_says(tmp_path, normal, held_out, lite0, statistics):
     recipe = Recipe(statistics=statistics, epochs=1, rate=1e-3, batch=8)
     made = finetune._Run(normal, held_out, lite0, SIDE, recipe, tmp_path, 0, "cpu")
-    frozen, target = made.gaussian, made.target
+    frozen, targets = made.gaussian, made.targets
     made.resume()
     made.train()
     assert (made.gaussian is frozen) == (statistics == "fixed")
-    assert (made.target is target) == (statistics != "epoch")
+    assert (made.targets is targets) == (statistics in ("score", "fixed"))
+
+
+def test_crossed_statistics_pull_each_half_towards_the_other(tmp_path, normal, held_out, lite0):
+    made = finetune._Run(normal, held_out, lite0, SIDE, Recipe(statistics="crossed", batch=8), tmp_path, 0, "cpu")
+    halves = [np.flatnonzero(made.target_of == half) for half in (0, 1)]
+    assert [len(half) for half in halves] == [12, 12]
+    expected = np.empty(len(normal))
+    for half, other in (halves, halves[::-1]):
+        of_other = gaussians(lite0, normal.take(other), SIDE)
+        expected[half] = scores(lite0, of_other, normal.take(half), SIDE).sum(axis=1)
+    assert made._loss_without_training() == pytest.approx(expected.mean(), rel=1e-3)
+    # Not fitted on the images it is of: as far as held-out ones, not as near as fitted ones.
+    flattered = scores(lite0, gaussians(lite0, normal, SIDE), normal, SIDE).sum(axis=1)
+    assert expected.mean() > 1.5 * flattered.mean()
+
+
+def test_a_squared_objective_is_the_mean_square(tmp_path, normal, held_out, lite0):
+    made = finetune._Run(normal, held_out, lite0, SIDE, Recipe(squared=True, batch=8), tmp_path, 0, "cpu")
+    frozen = scores(lite0, gaussians(lite0, normal, SIDE), normal, SIDE)
+    assert made._loss_without_training() == pytest.approx(np.square(frozen).sum(axis=1).mean(), rel=1e-3)
 
 
 def test_levels_before_the_first_trained_one_stay(tmp_path, normal, held_out, lite0):
@@ -181,7 +201,7 @@ def test_batch_norms_keep_their_statistics_unless_they_are_trained(tmp_path, nor
 
 
 def test_an_anchor_holds_what_the_classes_depend_on(tmp_path, normal, held_out, lite0):
-    settings = {"epochs": 1, "rate": 1e-3, "objective": "euclidean", "statistics": "score"}
+    settings = {"epochs": 1, "rate": 1e-3, "covariance": "identity", "statistics": "score"}
     free, held = (run(tmp_path, normal, held_out, lite0, anchor=anchor, **settings).network(1) for anchor in (0.0, 1e6))
     made = finetune._Run(normal, held_out, lite0, SIDE, Recipe(anchor=1.0), tmp_path / "anchor", 0, "cpu")
     weight = torch.cat([w.flatten() for _, _, w in made.anchor])
@@ -199,7 +219,7 @@ def test_an_anchor_holds_what_the_classes_depend_on(tmp_path, normal, held_out, 
 
 
 def test_euclidean_compactness_shrinks_the_normal(tmp_path, normal, held_out, lite0):
-    found = run(tmp_path, normal, held_out, lite0, objective="euclidean", statistics="fixed", rate=1e-4, epochs=3)
+    found = run(tmp_path, normal, held_out, lite0, covariance="identity", statistics="fixed", rate=1e-4, epochs=3)
     assert found.losses()[-1] < 0.9 * found.losses()[0]
 
 

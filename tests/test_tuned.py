@@ -26,13 +26,18 @@ def frame(store):
 
 def test_every_epoch_is_told(frame, lite0):
     curves = frame[frame["kind"] == "curve"]
-    assert set(curves["measure"]) == {finetune.LOSS, finetune.HELD_OUT, *vicinal.KINDS, tuned.TEST, tuned.CKA}
+    assert set(curves["measure"]) == {
+        *(finetune.LOSS, finetune.HELD_OUT, tuned.TEST, tuned.WHITENED, tuned.RANKS),
+        *vicinal.KINDS,
+        *tuned.MEASURES,
+    }
     assert set(curves["epoch"]) == set(range(SMOKE.tuned_epochs + 1))
     test = curves[curves["measure"] == tuned.TEST]
     assert set(test["level"]) == {finetune.SUM, *lite0.levels}
-    likeness = curves[curves["measure"] == tuned.CKA].pivot_table(index="level", columns="epoch", values="value")
-    assert likeness[0].to_numpy() == pytest.approx(1.0)
-    assert likeness.loc["head", 1] < 0.999 < likeness.loc["stem", 1]
+    for measure in ("cka", tuned.WHITENED, tuned.RANKS):
+        likeness = curves[curves["measure"] == measure].pivot_table(index="level", columns="epoch", values="value")
+        assert likeness[0].to_numpy() == pytest.approx(1.0)
+        assert likeness.loc["head", 1] < min(0.999, likeness.loc["stem", 1])
 
 
 def test_rules_are_read_off_the_curves(frame):
@@ -64,7 +69,7 @@ def finished(validation, losses, test, levels=("a", "b")):
     ]
     start = dataclasses.make_dataclass("Start", ["levels"])(levels)
     tuning = finetune.Tuning(history, start, None)
-    return tuned._Fold(tuning, np.arange(100), positive, np.stack(distances), np.ones((len(test), len(levels))))
+    return tuned._Fold(tuning, np.arange(100), positive, np.stack(distances), [])
 
 
 def test_rules_choose_as_they_say():
@@ -111,7 +116,11 @@ def test_folds_hold_headline_classes_only_and_no_more_than_asked():
     assert set(kinds[fold.test]) == {NORMAL, "p = 1"}
     assert max(np.unique(kinds[fold.test], return_counts=True)[1]) <= sizes.tuned_test
     assert (kinds[fold.train] == NORMAL).all()
-    assert len(tuned.folds(whole, sizes.model_copy(update={"tuned_folds": 0}), 0)) > 1
+    every = tuned.folds(whole, sizes.model_copy(update={"tuned_folds": 0}), 0)
+    assert len(every) > 1
+    # One seed after the other takes the folds in turn.
+    in_turn = [tuned.folds(whole, sizes, seed)[0] for seed in range(len(every) + 1)]
+    assert all(np.array_equal(a.test, b.test) for a, b in zip([*every, every[0]], in_turn, strict=True))
     with pytest.raises(DataError, match="no fold"):
         tuned.folds(whole.taken(np.flatnonzero(kinds == NORMAL)), sizes, 0)
 
@@ -125,19 +134,21 @@ def test_a_table_is_kept_and_a_variant_is_another_table(store, frame, monkeypatc
         tuned.run("surfaces", "brick", "quick", 0, "smoke", store)
 
 
-def test_fewer_images_are_a_quarter(monkeypatch, store):
-    seen = []
+def test_variants_of_the_number_of_images_and_epochs(monkeypatch, store):
+    seen = {}
 
-    def noted(images, held_out, *_):
-        seen.append((len(images), len(held_out)))
+    def noted(images, held_out, start, side, recipe, *_):
+        seen[variant] = len(images), len(held_out), recipe.epochs
         raise InterruptedError
 
     monkeypatch.setattr(tuned, "tune", noted)
-    for variant in (tuned.DEFAULT, tuned.FEWER):
+    for variant in (tuned.DEFAULT, tuned.FEWER, tuned.MORE, tuned.LONGER):
         with pytest.raises(InterruptedError):
-            tuned.run("surfaces", "brick", variant, 1, "smoke", store)
-    (whole, held), (quarter, same) = seen
-    assert (quarter, same) == (whole // 4, held)
+            tuned.run("elpv", "mono", variant, 1, "smoke", store)
+    whole, held, epochs = seen[tuned.DEFAULT]
+    assert seen[tuned.FEWER] == (whole // 4, held, epochs)
+    assert seen[tuned.LONGER] == (whole, held, 3 * epochs)
+    assert sum(seen[tuned.MORE][:2]) > whole + held == SMOKE.tuned_images
 
 
 def test_every_recipe_is_one_that_can_be_made():

@@ -105,7 +105,7 @@ def run(
 
 @app.command()
 def tables(
-    study: Annotated[str, typer.Argument(help="relations, few_shot or twins (Part I), or tuned (Part II).")],
+    study: Annotated[str, typer.Argument(help="relations, few_shot or twins (Part I); tuned or localised (Part II).")],
     benchmark: Annotated[str, typer.Option(help="A benchmark that is here.")],
     category: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all that are here.")] = None,
     variant: Annotated[
@@ -117,7 +117,7 @@ def tables(
     export: Annotated[Path | None, typer.Option(help="Also copy the tables here (results/tables/PROFILE).")] = None,
 ) -> None:
     """Run the experiments of Parts I and II that have no up-to-date table."""
-    from anomaly_transfer import benchmarks, domains, few_shot, relations, tuned, twins
+    from anomaly_transfer import benchmarks, domains, few_shot, localised, relations, tuned, twins
     from anomaly_transfer.tables import export as copy
 
     first = domains.STARTS[1]
@@ -126,6 +126,7 @@ def tables(
         "few_shot": (few_shot.run, first),
         "twins": (twins.run, first),
         "tuned": (tuned.run, tuned.DEFAULT),
+        "localised": (localised.run, tuned.DEFAULT),
     }
     if study not in runs:
         raise ValueError(f"There is no study {study!r}; choose from {', '.join(runs)}.")

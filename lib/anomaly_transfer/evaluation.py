@@ -18,6 +18,7 @@ from anomaly_transfer.errors import EvaluationError
 from anomaly_transfer.labels import NORMAL
 
 METRICS = ("auroc", "average_precision", "fpr_at_95_tpr")
+PIXEL_METRICS = ("pixel_auroc", "pro")
 
 
 class Interval(BaseModel):
@@ -168,6 +169,37 @@ def localisation(
     EvaluationError
         If shapes differ, a score is not finite, or no mask has both a defect and a normal pixel.
     """
+    samples = _localisation(maps, masks, n_bootstrap, seed, strata, clusters)
+    return {name: _interval(samples[:, column]) for column, name in enumerate(PIXEL_METRICS)}
+
+
+def paired_localisation(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    strata: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
+) -> dict[str, Interval]:
+    """Pixel metrics of ``first`` minus those of ``second`` on the *same* images, with paired bootstrap intervals.
+
+    Parameters and errors as in :func:`localisation`.
+    """
+    samples = _localisation(first, masks, n_bootstrap, seed, strata, clusters)
+    samples = samples - _localisation(second, masks, n_bootstrap, seed, strata, clusters)
+    return {name: _interval(samples[:, column]) for column, name in enumerate(PIXEL_METRICS)}
+
+
+def _localisation(
+    maps: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    n_bootstrap: int,
+    seed: int,
+    strata: np.ndarray | None,
+    clusters: np.ndarray | None,
+) -> np.ndarray:
+    """Pixel metrics of the data (row 0) and of each resample, shape (1 + n_bootstrap, 2)."""
     for number, (scores, mask) in enumerate(zip(maps, masks, strict=True)):
         if scores.shape != mask.shape:
             raise EvaluationError(f"Map {number} has shape {scores.shape}, but its mask has {mask.shape}.")
@@ -189,8 +221,7 @@ def localisation(
         weight += n_defective
     if not weight[0]:
         raise EvaluationError("Pixel metrics need at least one defect pixel and one normal pixel.")
-    samples = _mean(total, weight)
-    return {name: _interval(samples[:, column]) for column, name in enumerate(("pixel_auroc", "pro"))}
+    return _mean(total, weight)
 
 
 def _pixel_metrics(maps: list[np.ndarray], masks: list[np.ndarray], counts: np.ndarray) -> np.ndarray:

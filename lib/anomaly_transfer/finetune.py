@@ -39,6 +39,8 @@ SUM = "sum"
 #: Measures of a run's history besides the kinds of stand-ins.
 LOSS, HELD_OUT = "loss", "held-out"
 STATE = "state.safetensors"
+#: The covariance behind every score, whatever the objective's is.
+SCORED = "ledoit-wolf"
 
 
 class Recipe(BaseModel):
@@ -46,13 +48,15 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    objective: Literal["mahalanobis", "euclidean"] = Field(
-        "mahalanobis", description="distance of normal images to their mean that is made smaller"
+    covariance: Literal["ledoit-wolf", "oas", "diagonal", "identity"] = Field(
+        "ledoit-wolf", description="of the objective's Gaussian; with the identity it is Euclidean compactness"
     )
-    statistics: Literal["epoch", "score", "fixed"] = Field(
+    squared: bool = Field(False, description="make the mean of the squared distances smaller, not of the distances")
+    statistics: Literal["epoch", "crossed", "score", "fixed"] = Field(
         "epoch",
-        description="the Gaussian: estimated anew after every epoch (epoch); the objective keeps that of the frozen "
-        "network, and only scores use a new one (score); that of the frozen network for both (fixed)",
+        description="the Gaussian: estimated anew after every epoch (epoch); so, but each half of the images is pulled "
+        "towards the Gaussian of the other half (crossed); the objective keeps that of the frozen network, and only "
+        "scores use a new one (score); that of the frozen network for both (fixed)",
     )
     levels: tuple[str, ...] | None = Field(None, description="levels of the objective; None means all")
     trained_from: str | None = Field(None, description="levels before this one keep their parameters")
@@ -80,16 +84,18 @@ class Gaussians:
 
     def distances(self, pooled: Sequence[torch.Tensor]) -> torch.Tensor:
         """Distance of each image at each level: shape (n, n_levels), for ``pooled`` of shapes (n, d)."""
-        columns = [
-            ((x.float() - mean) @ whitening.T).square().sum(1).add(TINY).sqrt()
-            for x, mean, whitening in zip(pooled, self.means, self.whitenings, strict=True)
-        ]
+        columns = [x.square().sum(1).add(TINY).sqrt() for x in self.whitened(pooled)]
         return torch.stack(columns, dim=1)
 
-    def of(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The same for arrays of all levels, as :func:`pooled` gives them: float64 array, shape (n, n_levels)."""
+    def whitened(self, pooled: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Features in which the distance is the Euclidean one to the origin, shapes as given."""
+        parts = zip(pooled, self.means, self.whitenings, strict=True)
+        return [(x.float() - mean) @ whitening.T for x, mean, whitening in parts]
+
+    def of(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same for arrays by level, as :func:`pooled` gives them: float32 arrays, shapes as given."""
         tensors = [torch.from_numpy(x).to(self.means[0].device) for x in features.values()]
-        return self.distances(tensors).cpu().double().numpy()
+        return {level: x.cpu().numpy() for level, x in zip(features, self.whitened(tensors), strict=True)}
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,7 @@ def gaussians(
     backbone: Backbone,
     images: Images,
     image_size: int,
-    covariance: str = "ledoit-wolf",
+    covariance: str = SCORED,
     device: str | None = None,
 ) -> Gaussians:
     """The Gaussian of each level, in one pass over the images.
@@ -261,17 +267,26 @@ class _Run:
         self.optimiser = torch.optim.Adam(self.parameters, lr=recipe.rate)
         self.scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
         # Scores always use the Mahalanobis distance: objectives are compared by what they do to one detector.
-        self.frozen = self.gaussian = gaussians(self.backbone, images, image_size, device=device)
-        self.target = self._objective()
+        self.gaussian = gaussians(self.backbone, images, image_size, device=device)
+        # Which of the targets each image is pulled towards.
+        n_targets = 2 if recipe.statistics == "crossed" else 1
+        self.target_of = np.random.default_rng(seed).permutation(len(images)) % n_targets
+        self.targets = self._objective()
         self.anchor = self._importance() if recipe.anchor else []
         self.stand_ins = self._stand_ins()
 
-    def _objective(self) -> Gaussians:
-        """What images are pulled towards, at the chosen levels."""
-        found = self.frozen if self.recipe.statistics != "epoch" else self.gaussian
-        if self.recipe.objective == "euclidean":
-            found = gaussians(self.backbone, self.images, self.image_size, "identity", self.device)
-        return Gaussians(*([part[level] for level in self.chosen] for part in (found.means, found.whitenings)))
+    def _objective(self) -> list[Gaussians]:
+        """What images are pulled towards, at the chosen levels: one Gaussian, or for each half that of the other."""
+        if self.recipe.statistics == "crossed":
+            others = [self.images.take(np.flatnonzero(self.target_of != half)) for half in (0, 1)]
+            found = [self._estimated(images) for images in others]
+        else:
+            found = [self.gaussian if self.recipe.covariance == SCORED else self._estimated(self.images)]
+        parts = [(one.means, one.whitenings) for one in found]
+        return [Gaussians(*([part[level] for level in self.chosen] for part in both)) for both in parts]
+
+    def _estimated(self, images: Images) -> Gaussians:
+        return gaussians(self.backbone, images, self.image_size, self.recipe.covariance, self.device)
 
     def resume(self) -> None:
         """Go on where a run that was broken off had come to."""
@@ -317,9 +332,9 @@ class _Run:
         order = rng.permutation(len(self.images))
         self.backbone.network.train(self.recipe.batch_norm == "trained")
         losses = []
-        for batch in prepared(self.images, self.backbone, self.image_size, self.recipe.batch, order):
+        for rows, batch in self._batches(order):
             self.optimiser.zero_grad()
-            loss = self._loss(torch.from_numpy(batch).to(self.device))
+            loss = self._loss(batch, rows)
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimiser)
             self.scaler.update()
@@ -332,26 +347,35 @@ class _Run:
             )
         return mean
 
-    def _loss(self, batch: torch.Tensor) -> torch.Tensor:
+    def _batches(self, order: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Rows of images and their pixels, a step at a time."""
+        size = self.recipe.batch
+        batches = prepared(self.images, self.backbone, self.image_size, size, order)
+        for start, batch in zip(range(0, len(order), size), batches, strict=True):
+            yield order[start : start + size], torch.from_numpy(batch).to(self.device)
+
+    def _loss(self, batch: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         with torch.autocast(self.device, enabled=self.device == "cuda"):
             maps = self.backbone.level_maps(batch)
         pooled = [maps[level].mean(dim=(2, 3)) for level in self.chosen]
-        loss = self.target.distances(pooled).sum(1).mean()
+        by_target = torch.stack([target.distances(pooled) for target in self.targets])
+        distances = by_target[self.target_of[rows], np.arange(len(rows))]
+        loss = (distances.square() if self.recipe.squared else distances).sum(1).mean()
         for parameter, origin, weight in self.anchor:
             loss = loss + self.recipe.anchor / 2 * (weight * (parameter - origin).square()).sum()
         return loss
 
     @torch.no_grad()
     def _loss_without_training(self) -> float:
-        batches = prepared(self.images, self.backbone, self.image_size, self.recipe.batch)
-        return float(np.mean([self._loss(torch.from_numpy(batch).to(self.device)).item() for batch in batches]))
+        batches = self._batches(np.arange(len(self.images)))
+        return float(np.mean([self._loss(batch, rows).item() for rows, batch in batches]))
 
     def _refit(self) -> None:
         """The Gaussians after an epoch, as the recipe wants them."""
         if self.recipe.statistics != "fixed":
             self.gaussian = gaussians(self.backbone, self.images, self.image_size, device=self.device)
-        if self.recipe.statistics == "epoch":
-            self.target = self._objective()
+        if self.recipe.statistics in ("epoch", "crossed"):
+            self.targets = self._objective()
 
     def _note(self, loss: float) -> None:
         """Validate, write down what was seen, and keep the network."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 
@@ -35,29 +36,35 @@ from anomaly_transfer.tables import Table, kept
 DEFAULT = "mahalanobis"
 RECIPES: dict[str, dict] = {
     DEFAULT: {},
+    "statistics-crossed": {"statistics": "crossed"},
     "statistics-score": {"statistics": "score"},
     "statistics-fixed": {"statistics": "fixed"},
-    "euclidean": {"objective": "euclidean"},
-    "euclidean-anchored": {"objective": "euclidean", "statistics": "score", "anchor": 1e4},
+    "squared": {"squared": True},
+    "diagonal": {"covariance": "diagonal"},
+    "euclidean": {"covariance": "identity"},
+    "euclidean-anchored": {"covariance": "identity", "statistics": "score", "anchor": 1e4},
     "rate-3e-6": {"rate": 3e-6},
     "rate-1e-4": {"rate": 1e-4},
     "batch-norms-trained": {"batch_norm": "trained"},
     "late-levels": {"levels": ("stage5", "stage6", "stage7", "head"), "trained_from": "stage5"},
     "last-level": {"levels": ("head",)},
 }
-#: Varies the number of normal images, not the recipe.
-FEWER = "quarter-of-images"
-VARIANTS = (*RECIPES, FEWER)
+#: These vary the number of normal images or of epochs, which are the profile's.
+FEWER, MORE, LONGER = "quarter-of-images", "all-images", "three-times-as-long"
+VARIANTS = (*RECIPES, FEWER, MORE, LONGER)
 
 #: Held-out normal images: this share of those at hand, but within these bounds.
 HELD_OUT_SHARE, HELD_OUT_BOUNDS = 0.2, (8, 64)
 
-#: What is told of a fold and epoch besides the history of the run.
-TEST, CKA = "test AUROC", "CKA with the frozen network"
+#: What is told of a fold and epoch besides the history of the run: the test AUROC, and how alike features and
+#: distances of the test images are to those of the frozen network.
+TEST = "test AUROC"
+#: Measures of Part I; CKA also of whitened features, in which the Mahalanobis distance is the Euclidean one.
+MEASURES = ("cka", "svcca", "rsa")
+WHITENED, RANKS = "cka, whitened", "rank correlation of distances"
 #: Rules, in the order in which they are shown. The oracle looks at the test labels: it is no method.
 FROZEN, FROZEN_LEVEL, ORACLE = "frozen, sum", "frozen, level by validation", "oracle"
 PATIENCE = 2
-_CKA = similarity.get("cka")
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,8 @@ class _Fold:
     positive: np.ndarray
     #: Of each epoch, image and level.
     distances: np.ndarray
-    #: Of each epoch and level.
-    likeness: np.ndarray
+    #: Of each epoch, by measure: one value a level.
+    likeness: list[dict[str, list[float]]]
 
 
 def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
@@ -92,8 +99,9 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     -------
     Table
         Rows of the kind ``curve``: a value of one fold and epoch (``measure`` is one of the run's history, or
-        :data:`TEST` or :data:`CKA`, by level). Rows of the kind ``rule``: the AUROC over all folds of what a rule chose
-        (``measure``), with its interval, and its paired gain on :data:`FROZEN`, with its interval.
+        :data:`TEST`, :data:`WHITENED`, :data:`RANKS` or one of :data:`MEASURES`, by level). Rows of the kind ``rule``:
+        the AUROC over all folds of what a rule chose (``measure``), with its interval, and its paired gain on
+        :data:`FROZEN`, with its interval.
 
     Raises
     ------
@@ -104,10 +112,9 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
         raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(VARIANTS)}.")
     store, sizes = store or Store(), profiles.get(profile)
     whole = benchmarks.get(benchmark).load(category, sizes.limit)
-    recipe = Recipe(**{"epochs": sizes.tuned_epochs, **RECIPES.get(variant, {})})
 
     def compute() -> pd.DataFrame:
-        done = [tested(whole, fold, variant, recipe, seed, sizes, store) for fold in folds(whole, sizes, seed)]
+        done = [tested(whole, fold, variant, seed, sizes, store) for fold in folds(whole, sizes, seed)]
         rows = [row for number, part in enumerate(done) for row in _curves(part, number)]
         return pd.DataFrame([*rows, *_rules(done, whole, sizes)])
 
@@ -121,7 +128,7 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
             "seed": seed,
             "profile": sizes.name,
         },
-        settings=sizes.model_dump(include=set(_SIZES)),
+        settings=sizes.model_dump(include=set(SIZES)),
         data=data_hash(whole),
         weights=backbones.weights_hash(sizes.backbone),
         compute=compute,
@@ -130,7 +137,8 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     )
 
 
-_SIZES = (
+#: What of a profile these experiments depend on.
+SIZES = (
     "backbone",
     "images_per_category",
     "bootstrap",
@@ -145,8 +153,9 @@ _SIZES = (
 def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
     """The folds in which a network is fine-tuned, with no more test images than the profile allows.
 
-    Folds of the benchmark's recommended split that have both normal images and anomalies of the headline classes; where
-    the profile wants fewer of them, those with most of both.
+    Folds of the benchmark's recommended split that have both normal images and anomalies of the headline classes, those
+    with most of both first. Where the profile wants fewer of them, each seed takes those that follow on the ones of the
+    seed before, so that over the seeds all are tested.
     """
     table = category.annotations.open()
     known = benchmarks.get(category.benchmark)
@@ -165,7 +174,9 @@ def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
         is_normal = kinds[fold.test] == NORMAL
         return min(is_normal.sum(), (~is_normal).sum())
 
-    return sorted(found, key=both, reverse=True)[: sizes.tuned_folds or len(found)]
+    found.sort(key=both, reverse=True)
+    n = min(sizes.tuned_folds or len(found), len(found))
+    return [found[number % len(found)] for number in range(seed * n, (seed + 1) * n)]
 
 
 def parted(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -187,53 +198,77 @@ def parted(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray,
     return rows[np.sort(train)], rows[np.sort(held)]
 
 
-def tested(
-    category: Category, fold: Fold, variant: str, recipe: Recipe, seed: int, sizes: Profile, store: Store
-) -> _Fold:
-    """Fine-tune in one fold, then score its test images with the network of every epoch."""
-    rows = evenly_spaced(fold.train, sizes.tuned_images or len(fold.train))
+def trained(
+    category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store
+) -> tuple[Tuning, Images]:
+    """Fine-tune in one fold; gives the finished run, and the normal images that it was tuned on."""
+    at_most = 0 if variant == MORE else sizes.tuned_images
+    rows = evenly_spaced(fold.train, at_most or len(fold.train))
     train, held = parted(category, rows, seed)
     if variant == FEWER:
         train = evenly_spaced(train, max(2, len(train) // 4))
-    side = _side(category, sizes)
-    images, held_out, test = (category.images.take(part) for part in (train, held, fold.test))
-    tuning = tune(images, held_out, pretrained(sizes.backbone), side, recipe, seed, store)
+    epochs = sizes.tuned_epochs * (3 if variant == LONGER else 1)
+    recipe = Recipe(**{"epochs": epochs, **RECIPES.get(variant, {})})
+    images, held_out = category.images.take(train), category.images.take(held)
+    return tune(images, held_out, pretrained(sizes.backbone), side(category, sizes), recipe, seed, store), images
+
+
+def tested(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> _Fold:
+    """Fine-tune in one fold, then score its test images with the network of every epoch."""
+    tuning, images = trained(category, fold, variant, seed, sizes, store)
+    test, image_size = category.images.take(fold.test), side(category, sizes)
     # From here on, labels may be known: nothing is trained or chosen by them any more, but the oracle.
     kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
+    frozen = finetune.gaussians(tuning.start, images, image_size)
+    is_fixed = RECIPES.get(variant, {}).get("statistics") == "fixed"
     distances, likeness = [], []
-    frozen = finetune.gaussians(tuning.start, images, side)
-    reference: dict[str, np.ndarray] = {}
+    first: tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray] | None = None
     for epoch in range(tuning.epochs + 1):
         network = tuning.network(epoch)
-        found = frozen if recipe.statistics == "fixed" else finetune.gaussians(network, images, side)
-        seen = finetune.pooled(network, test, side)
-        reference = reference or seen
-        distances.append(found.of(seen))
-        likeness.append([_CKA(reference[level], seen[level]) for level in seen])
-    return _Fold(tuning, fold.test, kinds != NORMAL, np.stack(distances), np.array(likeness))
+        found = frozen if is_fixed else finetune.gaussians(network, images, image_size)
+        seen = finetune.pooled(network, test, image_size)
+        white = found.of(seen)
+        distances.append(np.stack([np.linalg.norm(x, axis=1) for x in white.values()], axis=1))
+        first = first or (seen, white, distances[0])
+        likeness.append(_likeness(first, (seen, white, distances[-1])))
+    return _Fold(tuning, fold.test, kinds != NORMAL, np.stack(distances), likeness)
 
 
-def _side(category: Category, sizes: Profile) -> int:
+def _likeness(first, now) -> dict[str, list[float]]:
+    """How alike two networks' features, whitened features and distances of the same images are, level by level."""
+    seen, white, distances = zip(first, now, strict=True)
+    cka = similarity.get("cka")
+    return {
+        **{
+            name: [similarity.get(name)(a, b) for a, b in zip(*(x.values() for x in seen), strict=True)]
+            for name in MEASURES
+        },
+        WHITENED: [cka(a, b) for a, b in zip(*(x.values() for x in white), strict=True)],
+        RANKS: [float(spearmanr(a, b).statistic) for a, b in zip(*(x.T for x in distances), strict=True)],
+    }
+
+
+def side(category: Category, sizes: Profile) -> int:
     """Side of the network's input, pixels."""
     return min(sizes.tuned_image_size, category.largest_input or sizes.tuned_image_size)
 
 
 def tune(
-    images: Images, held_out: Images, start: Backbone, side: int, recipe: Recipe, seed: int, store: Store
+    images: Images, held_out: Images, start: Backbone, image_size: int, recipe: Recipe, seed: int, store: Store
 ) -> Tuning:
     """``finetune.tune`` in the store: a finished run is read, one that was broken off goes on."""
     key = digest(
         {
             "images": [images.fingerprint, held_out.fingerprint],
             "start": start.fingerprint(),
-            "image_size": side,
+            "image_size": image_size,
             "recipe": recipe.model_dump(),
             "seed": seed,
             "code": code_hash("anomaly_transfer.finetune"),
         }
     )
     with store.resuming("tunings", key) as folder:
-        return finetune.tune(images, held_out, start, side, recipe, folder, seed)
+        return finetune.tune(images, held_out, start, image_size, recipe, folder, seed)
 
 
 def _curves(part: _Fold, number: int) -> list[dict]:
@@ -243,7 +278,7 @@ def _curves(part: _Fold, number: int) -> list[dict]:
     for epoch, (distances, likeness) in enumerate(zip(part.distances, part.likeness, strict=True)):
         columns = {finetune.SUM: distances.sum(axis=1), **dict(zip(levels, distances.T, strict=True))}
         told = [(TEST, level, roc_auc_score(part.positive, values)) for level, values in columns.items()]
-        told += [(CKA, level, value) for level, value in zip(levels, likeness, strict=True)]
+        told += [(name, *pair) for name, values in likeness.items() for pair in zip(levels, values, strict=True)]
         rows += [
             {"kind": "curve", "fold": number, "epoch": epoch, "measure": name, "level": level, "value": float(value)}
             for name, level, value in told
@@ -255,8 +290,7 @@ def _rules(done: Sequence[_Fold], category: Category, sizes: Profile) -> list[di
     """What each rule reaches over all folds, and its gain on the frozen network, paired on the same images."""
     strata = np.repeat(np.arange(len(done)), [len(part.test) for part in done])
     positive = np.concatenate([part.positive for part in done])
-    groups = category.annotations.open()["group"].to_numpy()[np.concatenate([part.test for part in done])]
-    clusters = groups if len(np.unique(groups)) > N_FOLDS else None
+    clusters = clusters_of(category, np.concatenate([part.test for part in done]))
     chosen = {name: [rule(part) for part in done] for name, rule in RULES.items()}
     scores = {name: _chosen(done, picks) for name, picks in chosen.items()}
     rows = []
@@ -275,6 +309,12 @@ def _rules(done: Sequence[_Fold], category: Category, sizes: Profile) -> list[di
             }
         )
     return rows
+
+
+def clusters_of(category: Category, rows: np.ndarray) -> np.ndarray | None:
+    """Groups that are resampled as wholes: not where they are few, and each is a fold of its own."""
+    groups = category.annotations.open()["group"].to_numpy()[rows]
+    return groups if len(np.unique(groups)) > N_FOLDS else None
 
 
 def _chosen(done: Sequence[_Fold], picks: Sequence[tuple[int, list[int]]]) -> np.ndarray:

@@ -1,0 +1,180 @@
+"""Where is the defect, before and after fine-tuning? Patch detectors on the feature maps of tuned networks.
+
+Explained in the chapter *Where is the defect?*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from anomaly_transfer import backbones, benchmarks, detectors, profiles, stopping, tuned
+from anomaly_transfer.benchmarks.base import Category
+from anomaly_transfer.detectors.base import Localiser, pixel_scores, worst_patch
+from anomaly_transfer.domains import data_hash
+from anomaly_transfer.errors import DataError
+from anomaly_transfer.evaluation import Interval, evaluate, localisation, paired_difference, paired_localisation
+from anomaly_transfer.features import map_levels
+from anomaly_transfer.profiles import Profile
+from anomaly_transfer.splits import Fold
+from anomaly_transfer.store import Store
+from anomaly_transfer.tables import Table, kept
+
+#: A Gaussian at every position, and one for all positions.
+DETECTORS = ("patch-gaussian", "patch-shared")
+FROZEN, STOPPED, LAST = "frozen", "stopped by validation", "last epoch"
+STATES = (FROZEN, STOPPED, LAST)
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Anomaly maps of one fold.
+
+    Attributes
+    ----------
+    rows : int array, shape (n,)
+        Test images, as rows of the category: normal ones and those with a mask.
+    masks : list of bool arrays, shape (side, side)
+    epochs : dict
+        State of the network (one of :data:`STATES`) to the epoch it is of.
+    maps : dict
+        (Detector, state) to the scores of all pixels, float32, shape (n, side, side).
+    scores : dict
+        (Detector, state) to the scores of whole images, shape (n,).
+    """
+
+    rows: np.ndarray
+    masks: list[np.ndarray]
+    epochs: dict[str, int]
+    maps: dict[tuple[str, str], np.ndarray]
+    scores: dict[tuple[str, str], np.ndarray]
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Which images have a defect, shape (n,)."""
+        return np.array([mask.any() for mask in self.masks])
+
+    def by_image(self, detector: str) -> pd.DataFrame:
+        """Pixel AUROC of each defective image alone: one row an image, one column a state; indexed by position."""
+        places = np.flatnonzero(self.positive)
+        return pd.DataFrame(
+            {
+                state: [roc_auc_score(self.masks[i].ravel(), self.maps[detector, state][i].ravel()) for i in places]
+                for state in STATES
+            },
+            index=places,
+        )
+
+
+def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+    """Localise with the frozen network, with that at the stop, and with that of the last epoch.
+
+    Parameters
+    ----------
+    benchmark, category : str
+        Of a benchmark with pictures and masks.
+    variant : str
+        How the network is tuned: one of ``tuned.VARIANTS``.
+    seed : int
+        As in ``tuned.run``, whose finished trainings in the store are used.
+    profile : str
+    store : Store, optional
+
+    Returns
+    -------
+    Table
+        One row a (detector, state, metric): the metric over all folds with its interval, its paired gain on
+        :data:`FROZEN` with its interval, and the mean epoch. Metrics: ``pixel_auroc``, ``pro``, and ``auroc`` of whole
+        images by their worst patch.
+
+    Raises
+    ------
+    DataError
+        If no defect has a mask.
+    ValueError
+        If there is no such variant.
+    """
+    if variant not in tuned.VARIANTS:
+        raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(tuned.VARIANTS)}.")
+    store, sizes = store or Store(), profiles.get(profile)
+    whole = benchmarks.get(benchmark).load(category, sizes.limit)
+    if not whole.annotations.has_masks:
+        raise DataError(f"{benchmark}/{category} has no masks: there is nothing to compare a map with.")
+    return kept(
+        study="localised",
+        module=__name__,
+        coordinates={
+            "benchmark": benchmark,
+            "category": category,
+            "variant": variant,
+            "seed": seed,
+            "profile": sizes.name,
+        },
+        settings=sizes.model_dump(include=set(tuned.SIZES)),
+        data=data_hash(whole),
+        weights=backbones.weights_hash(sizes.backbone),
+        compute=lambda: _rows(whole, variant, seed, sizes, store),
+        note=whole.note,
+        store=store,
+    )
+
+
+def heat(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> Heat:
+    """Fine-tune in one fold, fit the detectors on the maps of the tuning images, and score the test images."""
+    tuning, images = tuned.trained(category, fold, variant, seed, sizes, store)
+    side = tuned.side(category, sizes)
+    stop = stopping.best(tuning.validation(), tuned.PATIENCE)
+    epochs = dict(zip(STATES, (0, stop, tuning.epochs), strict=True))
+    levels = map_levels(tuning.start)
+    maps, scores = {}, {}
+    masks = category.masks(fold.test, side)
+    known = np.flatnonzero([mask is not None for mask in masks])
+    test = category.images.take(fold.test[known])
+    for state, epoch in epochs.items():
+        network = tuning.network(epoch)
+        train, new = (store.features(part, network, side, levels) for part in (images, test))
+        for name in DETECTORS:
+            detector = detectors.make(name)
+            assert isinstance(detector, Localiser)
+            detector.fit(train)
+            found = np.concatenate([detector.anomaly_map(batch) for batch in new.batches()])
+            scores[name, state] = worst_patch(found)
+            maps[name, state] = np.stack([pixel_scores(one, side).astype(np.float32) for one in found])
+    return Heat(fold.test[known], [mask for mask in masks if mask is not None], epochs, maps, scores)
+
+
+def _rows(category: Category, variant: str, seed: int, sizes: Profile, store: Store) -> pd.DataFrame:
+    done = [heat(category, fold, variant, seed, sizes, store) for fold in tuned.folds(category, sizes, seed)]
+    masks = [mask for part in done for mask in part.masks]
+    positive = np.concatenate([part.positive for part in done])
+    strata = np.repeat(np.arange(len(done)), [len(part.rows) for part in done])
+    clusters = tuned.clusters_of(category, np.concatenate([part.rows for part in done]))
+    how: dict[str, Any] = {"strata": strata, "n_bootstrap": sizes.bootstrap, "clusters": clusters}
+    rows = []
+    for name in DETECTORS:
+        maps = {state: [one for part in done for one in part.maps[name, state]] for state in STATES}
+        scores = {state: np.concatenate([part.scores[name, state] for part in done]) for state in STATES}
+        for state in STATES:
+            reached = evaluate(scores[state], positive, **how) | localisation(maps[state], masks, **how)
+            gained = paired_difference(scores[state], scores[FROZEN], positive, **how)
+            gained |= paired_localisation(maps[state], maps[FROZEN], masks, **how)
+            rows += [
+                {
+                    "detector": name,
+                    "state": state,
+                    "metric": metric,
+                    **reached[metric].model_dump(),
+                    **_named(gained[metric]),
+                    "epoch": float(np.mean([part.epochs[state] for part in done])),
+                }
+                for metric in ("pixel_auroc", "pro", "auroc")
+            ]
+    return pd.DataFrame(rows)
+
+
+def _named(gain: Interval) -> dict[str, float]:
+    return {"gain": gain.value, "gain low": gain.low, "gain high": gain.high}
