@@ -116,13 +116,26 @@ def test_folds_hold_headline_classes_only_and_no_more_than_asked():
     assert set(kinds[fold.test]) == {NORMAL, "p = 1"}
     assert max(np.unique(kinds[fold.test], return_counts=True)[1]) <= sizes.tuned_test
     assert (kinds[fold.train] == NORMAL).all()
-    every = tuned.folds(whole, sizes.model_copy(update={"tuned_folds": 0}), 0)
-    assert len(every) > 1
-    # One seed after the other takes the folds in turn.
-    in_turn = [tuned.folds(whole, sizes, seed)[0] for seed in range(len(every) + 1)]
-    assert all(np.array_equal(a.test, b.test) for a, b in zip([*every, every[0]], in_turn, strict=True))
+    assert len(tuned.folds(whole, sizes.model_copy(update={"tuned_folds": 0}), 0)) == 5
+    # One seed after the other takes in turn those that tell enough.
+    in_turn = [tuned.folds(whole, sizes, seed)[0] for seed in range(3)]
+    assert not np.array_equal(in_turn[0].test, in_turn[1].test)
+    assert np.array_equal(in_turn[0].test, in_turn[2].test)
+    for fold in in_turn:
+        assert min(np.unique(kinds[fold.test], return_counts=True)[1]) >= tuned.FEWEST
     with pytest.raises(DataError, match="no fold"):
         tuned.folds(whole.taken(np.flatnonzero(kinds == NORMAL)), sizes, 0)
+
+
+def test_every_class_of_anomaly_has_the_same_share():
+    whole = benchmarks.get("surfaces").load("brick")
+    sizes = profiles.get("laptop").model_copy(update={"tuned_test": 20})
+    (fold,) = tuned.folds(whole, sizes, 0)
+    kinds = whole.annotations.open()["anomaly_class"].to_numpy()[fold.test]
+    counts = dict(zip(*np.unique(kinds, return_counts=True), strict=True))
+    assert counts.pop(NORMAL) == 20
+    assert set(counts.values()) == {4}
+    assert len(counts) == 5
 
 
 def test_a_table_is_kept_and_a_variant_is_another_table(store, frame, monkeypatch):

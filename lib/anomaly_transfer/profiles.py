@@ -33,7 +33,7 @@ class Profile(BaseModel):
     tuned_images: int = Field(ge=0, description="normal images to fine-tune on, those held out included; 0 means all")
     tuned_epochs: int = Field(ge=1)
     tuned_folds: int = Field(ge=0, description="folds of the split in which a network is fine-tuned; 0 means all")
-    tuned_test: int = Field(ge=0, description="test images of each class and fold; 0 means all")
+    tuned_test: int = Field(ge=0, description="normal test images of a fold, and anomalous ones; 0 means all")
     draws: int = Field(ge=2, description="random choices of the few labelled images")
 
     @property

@@ -45,6 +45,7 @@ RECIPES: dict[str, dict] = {
     "euclidean-anchored": {"covariance": "identity", "statistics": "score", "anchor": 1e4},
     "rate-3e-6": {"rate": 3e-6},
     "rate-1e-4": {"rate": 1e-4},
+    "rate-3e-4": {"rate": 3e-4},
     "batch-norms-trained": {"batch_norm": "trained"},
     "late-levels": {"levels": ("stage5", "stage6", "stage7", "head"), "trained_from": "stage5"},
     "last-level": {"levels": ("head",)},
@@ -55,6 +56,9 @@ VARIANTS = (*RECIPES, FEWER, MORE, LONGER)
 
 #: Held-out normal images: this share of those at hand, but within these bounds.
 HELD_OUT_SHARE, HELD_OUT_BOUNDS = 0.2, (8, 64)
+
+#: Normal and anomalous test images below which a fold tells too little to stand alone.
+FEWEST = 20
 
 #: What is told of a fold and epoch besides the history of the run: the test AUROC, and how alike features and
 #: distances of the test images are to those of the frozen network.
@@ -153,9 +157,11 @@ SIZES = (
 def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
     """The folds in which a network is fine-tuned, with no more test images than the profile allows.
 
+    Normal and anomalous ones count apart, and every class of anomaly has the same share.
+
     Folds of the benchmark's recommended split that have both normal images and anomalies of the headline classes, those
     with most of both first. Where the profile wants fewer of them, each seed takes those that follow on the ones of the
-    seed before, so that over the seeds all are tested.
+    seed before, so that over the seeds all are tested that have :data:`FEWEST` of either.
     """
     table = category.annotations.open()
     known = benchmarks.get(category.benchmark)
@@ -164,9 +170,12 @@ def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
     found = []
     for fold in SPLITS[known.splits[0]](table, seed):
         of_class = [fold.test[kinds[fold.test] == name] for name in (NORMAL, *sorted(wanted))]
-        smaller = [evenly_spaced(rows, sizes.tuned_test or len(rows)) if len(rows) else rows for rows in of_class]
-        if len(of_class[0]) and any(map(len, of_class[1:])):
-            found.append(Fold(fold.train, np.sort(np.concatenate(smaller))))
+        normal, *anomalous = (rows for rows in of_class if len(rows) or rows is of_class[0])
+        if len(normal) and anomalous:
+            share = -(-sizes.tuned_test // len(anomalous))
+            fewer = [evenly_spaced(normal, sizes.tuned_test or len(normal))]
+            fewer += [evenly_spaced(rows, share or len(rows)) for rows in anomalous]
+            found.append(Fold(fold.train, np.sort(np.concatenate(fewer))))
     if not found:
         raise DataError(f"{category.benchmark}/{category.name}: no fold has both normal and anomalous test images.")
 
@@ -175,8 +184,11 @@ def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
         return min(is_normal.sum(), (~is_normal).sum())
 
     found.sort(key=both, reverse=True)
-    n = min(sizes.tuned_folds or len(found), len(found))
-    return [found[number % len(found)] for number in range(seed * n, (seed + 1) * n)]
+    if not sizes.tuned_folds:
+        return found
+    telling = [fold for fold in found if both(fold) >= FEWEST] or found[:1]
+    n = min(sizes.tuned_folds, len(telling))
+    return [telling[number % len(telling)] for number in range(seed * n, (seed + 1) * n)]
 
 
 def parted(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

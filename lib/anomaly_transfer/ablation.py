@@ -1,0 +1,137 @@
+"""What matters in fine-tuning: gains, paired differences and regrets over seeds, from the tables of ``tuned.run``.
+
+Explained in the chapter *What matters*. Every seed has a training and a test fold of its own, so an interval over seeds
+holds both for another draw of images and for another run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from anomaly_transfer import finetune, tuned, vicinal
+
+WHERE = ["benchmark", "category"]
+
+
+def over_seeds(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean over seeds with Student's 95 % interval.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``value``, ``seed`` and the columns named by ``by``; one row a seed.
+    by : sequence of str
+
+    Returns
+    -------
+    DataFrame
+        ``by``, ``value``, ``low``, ``high`` (NaN with one seed) and ``seeds``, in order of appearance.
+    """
+    groups = frame.groupby(list(by), sort=False)["value"]
+    found = groups.agg(value="mean", spread="sem", seeds="count")
+    reach = found.pop("spread") * student.ppf(0.975, (found["seeds"] - 1).where(found["seeds"] > 1))
+    found.insert(1, "low", found["value"] - reach)
+    found.insert(2, "high", found["value"] + reach)
+    return found.reset_index()
+
+
+def gains(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
+    """What fine-tuning adds to the AUROC of the frozen network, when stopped by a rule.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``tuned.run``, of any number of tables.
+    rules : sequence of str
+        Of ``tuned.RULES``.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`over_seeds`, one row a (benchmark, category, variant, rule), rules as given.
+    """
+    rows = frame[(frame["kind"] == "rule") & frame["measure"].isin(rules)]
+    rows = rows.assign(value=rows["gain"]).rename(columns={"measure": "rule"})
+    rows = rows.sort_values("rule", key=lambda rule: rule.map(list(rules).index), kind="stable")
+    return over_seeds(rows, [*WHERE, "variant", "rule"])
+
+
+def differences(frame: pd.DataFrame, rule: str, base: str = tuned.DEFAULT) -> pd.DataFrame:
+    """AUROC of each variant minus that of another, stopped by the same rule, on the same test images.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``tuned.run``.
+    rule : str
+    base : str
+        The variant that all others are compared with; seeds that it does not have are left out.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`over_seeds`, one row a (benchmark, category, variant).
+    """
+    rows = frame[(frame["kind"] == "rule") & (frame["measure"] == rule)]
+    reference = rows[rows["variant"] == base].set_index([*WHERE, "seed"])["value"].rename("reference")
+    others = rows[rows["variant"] != base].join(reference, on=[*WHERE, "seed"], how="inner")
+    return over_seeds(others.assign(value=others["value"] - others["reference"]), [*WHERE, "variant"])
+
+
+def regrets(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
+    """AUROC that each rule misses for not knowing the test labels: that of the oracle minus its own.
+
+    Parameters and return value as :func:`gains`. The oracle takes the best of several noisy values, so a part of every
+    regret is luck that no rule could have had.
+    """
+    rows = frame[frame["kind"] == "rule"].set_index([*WHERE, "variant", "seed"])
+    best = rows.loc[rows["measure"] == tuned.ORACLE, "value"]
+    missed = rows[rows["measure"].isin(rules)].rename(columns={"measure": "rule"})
+    missed = missed.assign(value=best - missed["value"]).reset_index()
+    missed = missed.sort_values("rule", key=lambda rule: rule.map(list(rules).index), kind="stable")
+    return over_seeds(missed, [*WHERE, "variant", "rule"])
+
+
+def changes(frame: pd.DataFrame) -> pd.DataFrame:
+    """What happened on the way, mean over folds and seeds: one row a (benchmark, category, variant).
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``tuned.run``.
+
+    Returns
+    -------
+    DataFrame
+        ``objective`` and ``held-out``: relative change from the frozen network to the last epoch, of the objective and
+        of the distance of held-out normal images; ``validation``: change of the mean AUROC against stand-ins; for each
+        measure of likeness with the frozen network its value at the last epoch, mean over levels.
+    """
+    curves = frame[frame["kind"] == "curve"]
+    case = [*WHERE, "variant", "seed", "fold"]
+    end = curves.groupby(case)["epoch"].transform("max")
+    sums = curves["level"] == finetune.SUM
+
+    def at(rows: pd.Series, measure: str) -> pd.Series:
+        return curves[rows & (curves["measure"] == measure)].groupby(case, sort=False)["value"].mean()
+
+    first, last = curves["epoch"] == 0, curves["epoch"] == end
+    found = {
+        "objective": at(sums & last, finetune.LOSS) / at(sums & first, finetune.LOSS) - 1,
+        "held-out": at(sums & last, finetune.HELD_OUT) / at(sums & first, finetune.HELD_OUT) - 1,
+        "validation": sum(at(sums & last, kind) - at(sums & first, kind) for kind in vicinal.KINDS)
+        / len(vicinal.KINDS),
+    }
+    for measure in (*tuned.MEASURES, tuned.WHITENED, tuned.RANKS):
+        found[measure] = at(~sums & last, measure)
+    return pd.DataFrame(found).groupby([*WHERE, "variant"], sort=False).mean().reset_index()
+
+
+def signs(found: pd.DataFrame) -> pd.Series:
+    """How many rows are above zero, below zero, or cannot be told apart from it, by their 95 % interval."""
+    verdict = np.select([found["low"] > 0, found["high"] < 0], ["above zero", "below zero"], "not told apart from zero")
+    return pd.Series(verdict, index=found.index)

@@ -1,0 +1,80 @@
+"""Gains, differences and regrets over seeds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_1samp
+
+from anomaly_transfer import ablation, finetune, tuned, vicinal
+
+
+def tables(values):
+    """Rows of ``tuned.run``: {(variant, seed): (frozen, stopped, oracle)}, with curves of two epochs."""
+    rows = []
+    for (variant, seed), (frozen, stopped, best) in values.items():
+        case = {"benchmark": "b", "category": "c", "variant": variant, "seed": seed, "fold": 0}
+        for rule, value in ((tuned.FROZEN, frozen), ("validation", stopped), (tuned.ORACLE, best)):
+            rows.append({**case, "kind": "rule", "measure": rule, "value": value, "gain": value - frozen})
+        for epoch in (0, 1):
+            sums = {finetune.LOSS: 10 - epoch, finetune.HELD_OUT: 20 + epoch * (1 + seed)}
+            sums |= {kind: 0.8 + 0.1 * epoch for kind in vicinal.KINDS}
+            levels = {name: 1 - 0.2 * epoch for name in (*tuned.MEASURES, tuned.WHITENED, tuned.RANKS)}
+            told = [("sum", sums), ("stem", levels), ("head", {k: v - 0.2 * epoch for k, v in levels.items()})]
+            for level, found in told:
+                rows += [
+                    {**case, "kind": "curve", "epoch": epoch, "measure": k, "level": level, "value": v}
+                    for k, v in found.items()
+                ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    default = {(tuned.DEFAULT, seed): (0.6, 0.62 + 0.01 * seed, 0.7) for seed in range(3)}
+    return tables(default | {("euclidean", seed): (0.6, 0.61 + 0.02 * seed, 0.65) for seed in range(4)})
+
+
+def test_intervals_over_seeds_are_those_of_the_t_test(frame):
+    found = ablation.gains(frame, ["validation", tuned.ORACLE]).set_index(["variant", "rule"])
+    row = found.loc[(tuned.DEFAULT, "validation")]
+    expected = ttest_1samp([0.02, 0.03, 0.04], 0).confidence_interval()
+    assert (row["value"], row["low"], row["high"]) == pytest.approx((0.03, expected.low, expected.high))
+    assert found["seeds"].to_list() == [3, 4, 3, 4]
+    assert found.loc[("euclidean", tuned.ORACLE), "low"] == pytest.approx(0.05)
+
+
+def test_one_seed_has_no_interval(frame):
+    found = ablation.gains(frame[frame["seed"] == 0], ["validation"])
+    assert found["value"].notna().all()
+    assert found[["low", "high"]].isna().all(axis=None)
+
+
+def test_rules_keep_the_order_that_was_asked_for(frame):
+    assert ablation.gains(frame, [tuned.ORACLE, "validation"])["rule"].unique().tolist() == [tuned.ORACLE, "validation"]
+
+
+def test_differences_are_paired_by_seed(frame):
+    (row,) = ablation.differences(frame, "validation").to_dict("records")
+    assert (row["variant"], row["seeds"]) == ("euclidean", 3)
+    expected = ttest_1samp([-0.01, 0.0, 0.01], 0).confidence_interval()
+    assert (row["value"], row["low"]) == pytest.approx((0, expected.low), abs=1e-12)
+
+
+def test_regret_is_what_the_oracle_had_more(frame):
+    found = ablation.regrets(frame, ["validation"]).set_index("variant")
+    assert found.loc[tuned.DEFAULT, "value"] == pytest.approx(0.7 - 0.63)
+    assert found.loc["euclidean", "value"] == pytest.approx(0.65 - 0.64)
+
+
+def test_changes_from_the_first_to_the_last_epoch(frame):
+    row = ablation.changes(frame).set_index("variant").loc[tuned.DEFAULT]
+    assert row["objective"] == pytest.approx(-0.1)
+    assert row["held-out"] == pytest.approx(np.mean([0.05, 0.1, 0.15]))
+    assert row["validation"] == pytest.approx(0.1)
+    assert row["cka"] == pytest.approx((0.8 + 0.6) / 2)
+
+
+def test_signs():
+    found = pd.DataFrame({"low": [0.1, -0.2, -0.1, np.nan], "high": [0.3, -0.1, 0.1, np.nan]})
+    told = "not told apart from zero"
+    assert ablation.signs(found).to_list() == ["above zero", "below zero", told, told]
