@@ -18,6 +18,7 @@ def tables(values):
         for epoch in (0, 1):
             sums = {finetune.LOSS: 10 - epoch, finetune.HELD_OUT: 20 + epoch * (1 + seed)}
             sums |= {kind: 0.8 + 0.1 * epoch for kind in vicinal.KINDS}
+            sums[tuned.TEST] = 0.6 + epoch * (0.1 * seed - 0.05)
             levels = {name: 1 - 0.2 * epoch for name in (*tuned.MEASURES, tuned.WHITENED, tuned.RANKS)}
             told = [("sum", sums), ("stem", levels), ("head", {k: v - 0.2 * epoch for k, v in levels.items()})]
             for level, found in told:
@@ -66,6 +67,21 @@ def test_regret_is_what_the_oracle_had_more(frame):
     assert found.loc["euclidean", "value"] == pytest.approx(0.65 - 0.64)
 
 
+def test_paths_start_at_the_frozen_network(frame):
+    found = ablation.paths(frame).set_index(["variant", "measure", "epoch"])
+    assert found.xs(0, level="epoch")["value"].to_numpy() == pytest.approx(0)
+    assert found.loc[(tuned.DEFAULT, ablation.VALIDATION, 1), "value"] == pytest.approx(0.1)
+    assert found.loc[(tuned.DEFAULT, tuned.TEST, 1), "value"] == pytest.approx(np.mean([-0.05, 0.05, 0.15]))
+    assert found.loc[(tuned.DEFAULT, tuned.TEST, 1), "seeds"] == 3
+
+
+def test_agreement_is_the_rank_correlation_within_runs(frame):
+    found = ablation.agreement(frame).set_index("variant")
+    assert found.loc[tuned.DEFAULT, "value"] == pytest.approx(1 / 3)  # one run against it, two with it
+    still = frame.assign(value=frame["value"].where(frame["measure"] != tuned.TEST, 0.5))
+    assert ablation.agreement(pd.concat([still[still["seed"] == 0], frame[frame["seed"] > 0]]))["seeds"].max() == 3
+
+
 def test_changes_from_the_first_to_the_last_epoch(frame):
     row = ablation.changes(frame).set_index("variant").loc[tuned.DEFAULT]
     assert row["objective"] == pytest.approx(-0.1)
@@ -78,3 +94,13 @@ def test_signs():
     found = pd.DataFrame({"low": [0.1, -0.2, -0.1, np.nan], "high": [0.3, -0.1, 0.1, np.nan]})
     told = "not told apart from zero"
     assert ablation.signs(found).to_list() == ["above zero", "below zero", told, told]
+
+
+def test_every_hypothesis_has_a_remedy_that_can_be_run(frame):
+    remedies = [variant for variants in ablation.HYPOTHESES.values() for variant in variants]
+    assert len(set(remedies)) == len(remedies)
+    assert set(remedies) <= set(tuned.VARIANTS)
+    better = frame.assign(variant=frame["variant"].replace("euclidean", "squared"))
+    (row,) = ablation.hypotheses(better, tuned.ORACLE).to_dict("records")
+    assert (row["hypothesis"], row["verdict"]) == ("far images count too little", "below zero")
+    assert ablation.hypotheses(frame, tuned.ORACLE)["variant"].to_list() == ["euclidean"]

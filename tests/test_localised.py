@@ -1,5 +1,7 @@
 """Where the defect is, before and after fine-tuning."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -54,6 +56,19 @@ def test_each_image_alone(heat):
     place = table.index[0]
     expected = roc_auc_score(heat.masks[place].ravel(), heat.maps["patch-shared", FROZEN][place].ravel())
     assert table.loc[place, FROZEN] == pytest.approx(expected)
+
+
+def test_the_border_can_be_left_out(heat):
+    scores = np.ones((2, 32, 32), np.float32)
+    scores[:, 4:-4, 4:-4] = 0.5
+    masks = [np.zeros((32, 32), bool), np.zeros((32, 32), bool)]
+    masks[1][:3, :3] = True
+    made = dataclasses.replace(heat, masks=masks, maps={("patch-shared", FROZEN): scores})
+    assert made.border("patch-shared") == pytest.approx(2.0)
+    inner = made.inner()
+    assert inner.maps["patch-shared", FROZEN].shape == (2, 24, 24)
+    # A defect at the border is gone with it.
+    assert inner.positive.tolist() == [False, False]
 
 
 def test_a_table_tells_metrics_and_paired_gains(store):

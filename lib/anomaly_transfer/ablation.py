@@ -15,6 +15,8 @@ from scipy.stats import t as student
 from anomaly_transfer import finetune, tuned, vicinal
 
 WHERE = ["benchmark", "category"]
+#: Mean AUROC over all kinds of stand-ins.
+VALIDATION = "validation"
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -96,6 +98,58 @@ def regrets(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     return over_seeds(missed, [*WHERE, "variant", "rule"])
 
 
+def paths(frame: pd.DataFrame) -> pd.DataFrame:
+    """How test AUROC and validation change from the frozen network on, epoch by epoch.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``tuned.run``.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`over_seeds`, one row a (benchmark, category, variant, ``measure``, ``epoch``); measures are
+        ``tuned.TEST`` and :data:`VALIDATION`, both for all levels together.
+    """
+    found = _paths(frame)
+    return over_seeds(found, [*WHERE, "variant", "measure", "epoch"])
+
+
+def agreement(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whether the validation rises where the test AUROC does: their rank correlation over the epochs of a run.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``tuned.run``.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`over_seeds`, one row a (benchmark, category, variant); runs in which one of the two does not change
+        are left out.
+    """
+    case = [*WHERE, "variant", "seed"]
+    wide = _paths(frame).pivot_table(index=[*case, "epoch"], columns="measure", values="value", sort=False)
+    known = wide.groupby(case, sort=False).filter(lambda run: run.nunique().min() > 1)
+    ranks = known.groupby(case, sort=False).rank()
+    found = ranks.groupby(case, sort=False).apply(lambda run: run[VALIDATION].corr(run[tuned.TEST]))
+    return over_seeds(found.rename("value").reset_index(), [*WHERE, "variant"])
+
+
+def _paths(frame: pd.DataFrame) -> pd.DataFrame:
+    """Test AUROC and validation less those of the frozen network; mean over the folds of a seed."""
+    rows = frame[(frame["kind"] == "curve") & (frame["level"] == finetune.SUM)]
+    rows = rows[rows["measure"].isin([tuned.TEST, *vicinal.KINDS])]
+    rows = rows.assign(measure=rows["measure"].where(rows["measure"] == tuned.TEST, VALIDATION))
+    key = [*WHERE, "variant", "seed", "measure"]
+    mean = rows.groupby([*key, "epoch"], sort=False)["value"].mean().reset_index()
+    frozen = mean[mean["epoch"] == 0].set_index(key)["value"].rename("frozen")
+    joined = mean.join(frozen, on=key)
+    return joined.assign(value=joined["value"] - joined["frozen"])
+
+
 def changes(frame: pd.DataFrame) -> pd.DataFrame:
     """What happened on the way, mean over folds and seeds: one row a (benchmark, category, variant).
 
@@ -135,3 +189,43 @@ def signs(found: pd.DataFrame) -> pd.Series:
     """How many rows are above zero, below zero, or cannot be told apart from it, by their 95 % interval."""
     verdict = np.select([found["low"] > 0, found["high"] < 0], ["above zero", "below zero"], "not told apart from zero")
     return pd.Series(verdict, index=found.index)
+
+
+#: Why fine-tuning may gain little, and the variants of the protocol that would mend it.
+HYPOTHESES = {
+    "the Gaussian flatters the images that it was fitted on": ("statistics-crossed",),
+    "the target moves with the network": ("statistics-score", "statistics-fixed"),
+    "far images count too little": ("squared",),
+    "the covariance is too rich for the images": ("diagonal", "euclidean"),
+    "the network must be held where it was": ("euclidean-anchored",),
+    "steps are too small": ("rate-1e-4", "rate-3e-4"),
+    "steps are too large": ("rate-3e-6",),
+    "steps are too few": ("three-times-as-long",),
+    "batch norms must follow": ("batch-norms-trained",),
+    "early levels disturb": ("late-levels", "last-level"),
+    "images are too few": ("all-images",),
+}
+
+
+def hypotheses(frame: pd.DataFrame, rule: str) -> pd.DataFrame:
+    """Each hypothesis with the paired difference that its remedies make, and what that says.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``tuned.run``.
+    rule : str
+        How the variants and the protocol they are compared with are stopped.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`differences`, with ``hypothesis`` and ``verdict`` (see :func:`signs`), in the order of
+        :data:`HYPOTHESES`; variants that were not run are left out.
+    """
+    of = {variant: why for why, variants in HYPOTHESES.items() for variant in variants}
+    found = differences(frame, rule)
+    found = found[found["variant"].isin(of)]
+    found.insert(0, "hypothesis", found["variant"].map(of))
+    found["verdict"] = signs(found)
+    return found.sort_values("variant", key=lambda names: names.map(list(of).index), kind="stable")

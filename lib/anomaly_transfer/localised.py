@@ -5,7 +5,7 @@ Explained in the chapter *Where is the defect?*.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,19 @@ class Heat:
             },
             index=places,
         )
+
+    def inner(self, margin: float = 1 / 8) -> Heat:
+        """The same without the pixels at the border: ``margin`` is a share of the side, left out at each end."""
+        side = self.masks[0].shape[0]
+        keep = slice(round(margin * side), side - round(margin * side))
+        maps = {key: found[:, keep, keep] for key, found in self.maps.items()}
+        return replace(self, masks=[mask[keep, keep] for mask in self.masks], maps=maps)
+
+    def border(self, detector: str, state: str = FROZEN, margin: float = 1 / 8) -> float:
+        """Mean score of normal images at the border divided by that inside it; 1 if the border is like the rest."""
+        normal = self.maps[detector, state][~self.positive]
+        inside = self.inner(margin).maps[detector, state][~self.positive]
+        return float((normal.sum() - inside.sum()) / (normal.size - inside.size) / inside.mean())
 
 
 def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:

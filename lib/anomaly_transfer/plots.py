@@ -133,6 +133,8 @@ def intervals(
             axis.axvline(chance, color="grey", linestyle="--", linewidth=1)
         axis.set(xlabel=label, title=panel or "")
         axis.grid(axis="y", visible=False)
+        if len(panels) > 1:
+            axis.locator_params(axis="x", nbins=4)
     axes[0][0].set_yticks(range(len(lines)), lines)
     axes[0][0].set_ylim(len(lines) - 0.5, -0.5)
     if hue:

@@ -1,0 +1,287 @@
+# %% [markdown]
+# # Where is the defect?
+#
+# **Question.** An inspector wants to see *where*. The objective of fine-tuning sees an image only as a mean over all its places. Does
+# a network that was tuned in this way still say where the defect is, better or worse than before?
+#
+# ```{admonition} Before you start
+# :class: note
+# *Prerequisites:* [](02_frozen.ipynb) (patch detectors, pixel AUROC and PRO) and [](09_finetuning.ipynb) (fine-tuning and its stop).
+# *You will be able to* choose between a Gaussian for every position and one for all, and to compare heat maps by number and by eye.
+# ```
+
+# %% tags=["remove-cell"]
+# On Colab this installs the book's package; anywhere else it does nothing.
+import importlib.util
+
+if importlib.util.find_spec("anomaly_transfer") is None:
+    get_ipython().run_line_magic(
+        "pip",
+        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
+    )
+
+# %% tags=["parameters", "hide-cell"]
+profile = "laptop"  # smoke, laptop, study or full: see the preface
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from PIL import Image
+
+from anomaly_transfer import (
+    ablation,
+    benchmarks,
+    localised,
+    plots,
+    profiles,
+    tables,
+    tuned,
+)
+from anomaly_transfer.localised import FROZEN, LAST, STATES
+from anomaly_transfer.store import Store
+
+plots.use_style()
+settings = profiles.get(profile)
+
+# %% [markdown]
+# ## A Gaussian for every position, or one for all
+#
+# Instead of the mean over all places, take the feature vector $f_{ij}$ at each place $(i, j)$ of a map, here of strides 8 and 16
+# together, and ask how far it is from a Gaussian of normal patches:
+#
+# $$
+# s_{ij}(x) = \sqrt{\left(f_{ij}(x) - \mu_{ij}\right)^\top \Sigma_{ij}^{-1} \left(f_{ij}(x) - \mu_{ij}\right)} .
+# $$ (eq-patch)
+#
+# With a Gaussian for each position (`patch-gaussian`, the idea of PaDiM {cite:p}`defard2021`) a screw thread is normal where the thread
+# is, and nowhere else. That needs aligned images, and it has one sample an image for each covariance. *One* Gaussian for all positions
+# (`patch-shared`: $\mu_{ij} = \mu$, $\Sigma_{ij} = \Sigma$) has hundreds of samples an image, and cannot know what belongs where.
+# {cite:t}`rippel2022` report that their segmentation is *comparable* to the state of the art. How they turned tuned representations into
+# maps is unknown to us; what follows is our protocol.
+#
+# ## The frozen network's heat maps
+#
+# Bricks, which nobody has aligned, with drawn defects. For each defective image alone: how well does its map tell defect
+# pixels from the others (pixel AUROC)? The three best cases and the three worst:
+
+# %%
+store = Store()
+category = benchmarks.get("surfaces").load("brick", settings.limit)
+(fold,) = tuned.folds(category, settings, 0)[:1]
+found = localised.heat(category, fold, tuned.DEFAULT, 0, settings, store)
+detector = "patch-shared"
+each = found.by_image(detector).sort_values(FROZEN, ascending=False)
+
+# %% tags=["hide-input"]
+kinds = category.annotations.open()["anomaly_class"].to_numpy()
+
+
+def sheet(places, states):
+    pictures = [
+        category.images[row].convert("RGB").resize((128, 128))
+        for row in found.rows[places]
+    ]
+    masks = [Image.fromarray(found.masks[place]) for place in places]
+    rows = {"image": pictures, "defect": masks}
+    rows |= {
+        state: [plots.heat(found.maps[detector, state][place]) for place in places]
+        for state in states
+    }
+    return plots.image_sheet(
+        rows, mark=["defect"], columns=list(kinds[found.rows[places]])
+    )
+
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six bricks with their defects and heat maps: the three that are told best and the three that are told worst"}, "figure": {"name": "fig-heat-frozen", "caption": "Bricks, where their defects are, and heat maps of the frozen network (patch-shared): the three best (left) and the three worst (right). Each map runs from its own lowest to its own highest score. (Data: brick of scikit-image.)"}
+figure = sheet(np.r_[each.index[:3], each.index[-3:]], [FROZEN])
+
+# %% tags=["remove-input"]
+of_kind = (
+    each[FROZEN]
+    .groupby(kinds[found.rows[each.index]])
+    .median()
+    .sort_values(ascending=False)
+)
+Markdown(
+    "Median pixel AUROC of single images, by kind of defect: "
+    + ", ".join(f"{kind} {value:.3f}" for kind, value in of_kind.items())
+    + f". The best image has {each[FROZEN].max():.3f}, the worst {each[FROZEN].min():.3f}; at one half, a map says nothing of where "
+    "the defect is."
+)
+
+# %% [markdown]
+# One thing stands out in nearly every map: the border glows. The network pads its input with zeros, so that a patch at the border is
+# unlike all others, in normal images as well. A Gaussian for each position would know that; a shared one cannot. If this is what
+# its false alarms are, then on normal images its scores are higher at the border, and leaving an eighth out at each side helps it
+# more than the other:
+
+# %% tags=["hide-input"]
+rows = {}
+for name in localised.DETECTORS:
+    whole, inner = (part.by_image(name)[FROZEN] for part in (found, found.inner()))
+    both = whole.index.intersection(inner.index)
+    rows[name] = {
+        "score at the border / inside": found.border(name),
+        "pixel AUROC": whole[both].median(),
+        "without the border": inner[both].median(),
+    }
+border = pd.DataFrame(rows).T.rename_axis("detector")
+border.round(3)
+
+# %% tags=["remove-input"]
+helped = border["without the border"] - border["pixel AUROC"]
+Markdown(
+    "Normal images score "
+    + ", ".join(
+        f"{row.iloc[0]:.2f} times as high at the border ({name})"
+        for name, row in border.iterrows()
+    )
+    + ". Leaving it out changes the median pixel AUROC of an image by "
+    + ", ".join(f"{value:+.3f} ({name})" for name, value in helped.items())
+    + ": "
+    + (
+        "as the explanation says."
+        if helped["patch-shared"] > max(0, helped["patch-gaussian"])
+        else "not what the explanation says."
+    )
+)
+
+# %% [markdown]
+# ## Before and after
+#
+# The same detectors, fitted anew on the maps of the network at the epoch where the validation stops, and of the last epoch:
+
+# %% tags=["hide-input"]
+live = localised.run("surfaces", "brick", tuned.DEFAULT, 0, profile, store).frame()
+names = {"pixel_auroc": "pixel AUROC", "pro": "PRO", "auroc": "AUROC of images"}
+live["metric"] = live["metric"].map(names)
+gained = live[live["state"] != FROZEN]
+gained = gained[["detector", "state", "metric", "gain", "gain low", "gain high"]]
+gained = gained.set_axis(
+    ["detector", "state", "metric", "value", "low", "high"], axis=1
+)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gain in pixel AUROC, PRO and image AUROC by fine-tuning on bricks, for two detectors, with intervals"}, "figure": {"name": "fig-localised-live", "caption": "What fine-tuning adds on bricks, paired on the same images, with 95 % intervals over images; one seed. Dashed: no gain. (Data: brick of scikit-image.)"}
+figure = plots.intervals(
+    gained,
+    row="detector",
+    hue="state",
+    column="metric",
+    label="gain",
+    chance=0.0,
+)
+
+# %% tags=["remove-input"]
+level = live.pivot(index=["detector", "metric"], columns="state", values="value")
+change = each[LAST] - each[FROZEN]
+Markdown(
+    "Frozen, and at the last epoch: "
+    + "; ".join(
+        f"{name}, {metric} {row[FROZEN]:.3f} and {row[LAST]:.3f}"
+        for (name, metric), row in level.iterrows()
+    )
+    + f". The validation stopped at epoch {found.epochs[localised.STOPPED]}, the last one is {found.epochs[LAST]}. From the frozen network "
+    f"to the last epoch the pixel AUROC of single images changes by {change.min():+.3f} to {change.max():+.3f}, and rises in "
+    f"{(change > 0).mean():.0%} of {len(change)}."
+)
+
+# %% [markdown]
+# The images whose maps gain most, and those that lose most:
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six bricks with their defects, heat maps of the frozen network and heat maps of the last epoch: three that gain most and three that lose most"}, "figure": {"name": "fig-heat-change", "caption": "Heat maps before fine-tuning and at its last epoch: the three images that gain most (left) and the three that lose most (right). Each map runs from its own lowest to its own highest score. (Data: brick of scikit-image.)"}
+order = change.sort_values(ascending=False).index
+figure = sheet(np.r_[order[:3], order[-3:]], [FROZEN, LAST])
+
+# %% [markdown]
+# ## On every benchmark with masks
+#
+# Recorded at the `study` profile (128 px, so that a map of stride 8 has 16 by 16 places), every seed with a training and a fold of
+# its own. First what the two detectors reach without any tuning:
+
+# %% tags=["hide-input"]
+recorded = pd.concat(
+    table.frame() for table in tables.recorded("study", "localised")
+)
+recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
+recorded["metric"] = recorded["metric"].map(names)
+frozen = recorded[recorded["state"] == FROZEN]
+reached = ablation.over_seeds(frozen, ["where", "detector", "metric"])
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Pixel AUROC, PRO and image AUROC of two patch detectors on the frozen network on four data sets"}, "figure": {"name": "fig-localised-frozen", "caption": "Frozen network: a Gaussian for every position (patch-gaussian) and one for all (patch-shared). Mean over seeds with 95 % intervals. (Data: brick of scikit-image, magnetic tiles, MVTec AD, CrackForest; recorded.)"}
+figure = plots.intervals(
+    reached,
+    row="where",
+    hue="detector",
+    column="metric",
+    label="value",
+    chance=None,
+)
+
+# %% tags=["remove-input"]
+pro = reached[reached["metric"] == "PRO"].pivot(
+    index="where", columns="detector", values="value"
+)
+lead = (pro["patch-shared"] - pro["patch-gaussian"]).sort_values()
+Markdown(
+    "PRO of one Gaussian for all positions minus that of one for each: "
+    + ", ".join(f"{value:+.3f} ({where})" for where, value in lead.items())
+    + f". The shared one is ahead in {(lead > 0).sum()} of {len(lead)}. None of the four is aligned as a screw in its holder is, and yet "
+    "knowing the position can pay, if only for the border."
+)
+
+# %% [markdown]
+# And what fine-tuning adds:
+
+# %% tags=["hide-input"]
+after = recorded[recorded["state"] != FROZEN].assign(
+    value=lambda rows: rows["gain"]
+)
+after = ablation.over_seeds(after, ["where", "detector", "state", "metric"])
+after["sign"] = ablation.signs(after)
+after["line"] = after["where"] + ", " + after["detector"]
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gain in pixel AUROC, PRO and image AUROC by fine-tuning on four data sets, for two detectors"}, "figure": {"name": "fig-localised-gain", "caption": "What fine-tuning adds to two patch detectors, stopped by validation and at the last epoch: mean over seeds of paired gains with 95 % intervals. Dashed: no gain. (Data: brick of scikit-image, magnetic tiles, MVTec AD, CrackForest; recorded.)"}
+figure = plots.intervals(
+    after, row="line", hue="state", column="metric", label="gain", chance=0.0
+)
+
+# %% tags=["remove-input"]
+pixels = after[after["metric"] != names["auroc"]]
+of_state = pixels.groupby("state", sort=False)
+means = of_state["value"].mean()
+up = of_state["sign"].apply(lambda s: (s == "above zero").sum())
+down = of_state["sign"].apply(lambda s: (s == "below zero").sum())
+n = of_state.size()
+Markdown(
+    "Over data sets, detectors and both pixel metrics: "
+    + "; ".join(
+        f"{state}: mean gain {means[state]:+.4f}, above zero beyond its interval in {up[state]} of {n[state]} cases, below "
+        f"in {down[state]}"
+        for state in STATES[1:]
+    )
+    + f". The largest gain is {pixels['value'].max():+.3f} ({pixels.loc[pixels['value'].idxmax(), 'line']}), the largest loss "
+    f"{pixels['value'].min():+.3f} ({pixels.loc[pixels['value'].idxmin(), 'line']})."
+)
+
+# %% [markdown]
+# ```{admonition} What would surprise you
+# :class: tip
+# The detectors are fitted anew after fine-tuning, so that whatever the network did to *all* patches alike is undone by the whitening.
+# Only what it does to defects and normal patches differently can show in a heat map.
+# ```
+#
+# ## What we learnt
+#
+# - A Gaussian for each position knows what belongs where, and pays with few samples; one for all has many and knows no place.
+# - Tuning for whole images need not help maps: the objective never saw a place.
+# - Look at the worst maps first. A mean over pixels hides images in which the map points elsewhere.
+#
+# ## Exercises
+#
+# 1. *Warm-up.* How many numbers does a covariance for each of 16 x 16 positions and 152 channels hold, and how many images are
+#    they estimated from?
+# 2. *Look closer.* Use `detector = "patch-gaussian"` in the sheets above. Which defects does it miss that the shared one finds?
+# 3. *Look closer.* Tune with the variant `last-level`. The levels of the maps lie before the last one: do the maps change at all?
+# 4. *Research.* Write an objective for patches, the mean of {eq}`eq-patch` over all places, in `finetune.py`. Does localisation gain
+#    where detection did not?
