@@ -27,6 +27,8 @@ TABLES := anomaly-transfer tables --profile study --export results/tables/study
 STARTS := --variant random --variant imagenet --variant random+normal --variant imagenet+normal
 DIGITS := --category 0 --category 1 --category 2
 THINGS := --category airplane --category automobile --category bird
+RATES := --variant mahalanobis --variant rate-1e-4
+REMEDIES := $(RATES) $(patsubst %,--variant %,statistics-crossed statistics-score statistics-fixed squared diagonal euclidean euclidean-anchored rate-3e-6 rate-3e-4 batch-norms-trained late-levels last-level quarter-of-images all-images three-times-as-long)
 SEEDS := --seed 0 --seed 1 --seed 2 --seed 3 --seed 4
 
 study: setup  ## Record the study runs of all benchmarks at hand under results/study (a night on two cores).
@@ -54,13 +56,18 @@ study: setup  ## Record the study runs of all benchmarks at hand under results/s
 	-for name in mnist fashion_mnist cifar10; do $(STUDY) $(POOLED) $(PATCHES) --benchmark $$name --seed 0; done
 	for name in elpv surfaces; do $(STUDY) $(GAUSSIANS) --benchmark $$name --seed 0; done
 	-for name in magnetic_tile crackforest mvtec_features mnist fashion_mnist cifar10; do $(STUDY) $(GAUSSIANS) --benchmark $$name --seed 0; done
-	$(TABLES) tuned --benchmark elpv $(SEEDS)
-	$(TABLES) tuned --benchmark surfaces --category brick $(SEEDS)
-	-$(TABLES) tuned --benchmark magnetic_tile $(SEEDS)
-	-$(TABLES) tuned --benchmark mvtec_ad --category metal_nut $(SEEDS)
-	-$(TABLES) tuned --benchmark crackforest $(SEEDS)
-	-$(TABLES) tuned --benchmark mnist $(DIGITS) $(SEEDS)
-	-$(TABLES) tuned --benchmark cifar10 $(THINGS) $(SEEDS)
+	$(TABLES) tuned --benchmark elpv --category mono $(SEEDS) $(REMEDIES)
+	$(TABLES) tuned --benchmark elpv --category poly $(SEEDS) $(RATES)
+	$(TABLES) tuned --benchmark surfaces --category brick $(SEEDS) $(RATES)
+	-$(TABLES) tuned --benchmark magnetic_tile $(SEEDS) $(RATES)
+	-$(TABLES) tuned --benchmark mvtec_ad --category metal_nut $(SEEDS) $(RATES)
+	-$(TABLES) tuned --benchmark crackforest $(SEEDS) $(RATES)
+	-$(TABLES) tuned --benchmark mnist --category 0 $(SEEDS) $(RATES)
+	-$(TABLES) tuned --benchmark cifar10 --category airplane $(SEEDS) $(RATES)
+	$(TABLES) localised --benchmark surfaces --category brick $(SEEDS)
+	-$(TABLES) localised --benchmark magnetic_tile $(SEEDS)
+	-$(TABLES) localised --benchmark mvtec_ad --category metal_nut $(SEEDS)
+	-$(TABLES) localised --benchmark crackforest $(SEEDS)
 
 test: setup lint unit  ## All checks.
 	@$(MAKE) --no-print-directory preview
