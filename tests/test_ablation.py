@@ -54,6 +54,13 @@ def test_rules_keep_the_order_that_was_asked_for(frame):
     assert ablation.gains(frame, [tuned.ORACLE, "validation"])["rule"].unique().tolist() == [tuned.ORACLE, "validation"]
 
 
+def test_over_categories_is_the_mean_and_standard_error(frame):
+    both = pd.concat([frame, frame.assign(category="d", value=frame["value"] + 0.1)])
+    found = ablation.over_categories(both, ["validation"]).loc[("b", tuned.DEFAULT, "validation")]
+    assert found.to_list() == pytest.approx([0.68, 0.05, 2])
+    assert np.isnan(ablation.over_categories(frame, ["validation"])["sem"]).all()
+
+
 def test_differences_are_paired_by_seed(frame):
     (row,) = ablation.differences(frame, "validation").to_dict("records")
     assert (row["variant"], row["seeds"]) == ("euclidean", 3)

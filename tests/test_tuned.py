@@ -108,6 +108,17 @@ def test_held_out_images_are_of_other_groups_where_there_are_many():
         tuned.parted(few, np.arange(9), 0)
 
 
+def test_five_seeds_are_five_folds_over_the_training_images_of_an_official_split():
+    whole = category(np.arange(400).astype(str), np.repeat(NORMAL, 400), part=np.repeat("train", 400))
+    rows = np.arange(100)
+    parts = [tuned.parted(whole, rows, seed) for seed in range(5)]
+    assert sorted(np.concatenate([held for _, held in parts])) == list(rows)
+    assert all(sorted([*train, *held]) == list(rows) for train, held in parts)
+    # No more to validate with than are needed; what is left of the fifth is not trained on either.
+    train, held = tuned.parted(whole, np.arange(400), 0)
+    assert (len(train), len(held)) == (320, tuned.HELD_OUT_BOUNDS[1])
+
+
 def test_folds_hold_headline_classes_only_and_no_more_than_asked():
     whole = benchmarks.get("elpv").load("mono")
     sizes = profiles.get("laptop")

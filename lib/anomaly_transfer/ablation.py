@@ -62,6 +62,27 @@ def gains(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     return over_seeds(rows, [*WHERE, "variant", "rule"])
 
 
+def over_categories(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
+    """AUROC as papers report it for a benchmark of many categories: mean and standard error over its categories.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``tuned.run``, of every category and seed.
+    rules : sequence of str
+
+    Returns
+    -------
+    DataFrame
+        ``mean``, ``sem`` (NaN for one category) and ``categories``, of means over seeds, indexed by benchmark, variant
+        and rule.
+    """
+    rows = frame[(frame["kind"] == "rule") & frame["measure"].isin(rules)].rename(columns={"measure": "rule"})
+    of_category = rows.groupby([*WHERE, "variant", "rule"], sort=False)["value"].mean()
+    found = of_category.groupby(["benchmark", "variant", "rule"], sort=False)
+    return found.agg(mean="mean", sem="sem", categories="count")
+
+
 def differences(frame: pd.DataFrame, rule: str, base: str = tuned.DEFAULT) -> pd.DataFrame:
     """AUROC of each variant minus that of another, stopped by the same rule, on the same test images.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+from sklearn.model_selection import GroupShuffleSplit, KFold, ShuffleSplit
 
 from anomaly_transfer import backbones, benchmarks, finetune, profiles, similarity, stopping, vicinal
 from anomaly_transfer.backbones import Backbone
@@ -192,7 +192,11 @@ def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
 
 
 def parted(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Normal rows to train on, and others to validate with: of other groups, where groups are more than a handful."""
+    """Normal rows to train on, and others to validate with.
+
+    Where there is one official split, five seeds are five folds over its training images, and each validates with the
+    images that it leaves out. Else validation images are of other groups, where groups are more than a handful.
+    """
     low, high = HELD_OUT_BOUNDS
     n = int(np.clip(round(HELD_OUT_SHARE * len(rows)), low, high))
     if len(rows) < n + 2:
@@ -200,7 +204,12 @@ def parted(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray,
             f"{category.benchmark}/{category.name}: {len(rows)} normal images are too few to fine-tune on some and "
             f"validate with {n}."
         )
-    groups = category.annotations.open()["group"].to_numpy()[rows]
+    table = category.annotations.open()
+    if "part" in table:
+        fifths = KFold(N_FOLDS, shuffle=True, random_state=seed // N_FOLDS).split(rows)
+        train, held = list(fifths)[seed % N_FOLDS]
+        return rows[train], rows[held[:high]]
+    groups = table["group"].to_numpy()[rows]
     if len(np.unique(groups)) > N_FOLDS:
         share = max(n / len(rows), 1 / len(np.unique(groups)))
         train, held = next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(rows, groups=groups))
