@@ -82,11 +82,31 @@ def test_paths_start_at_the_frozen_network(frame):
     assert found.loc[(tuned.DEFAULT, tuned.TEST, 1), "seeds"] == 3
 
 
-def test_agreement_is_the_rank_correlation_within_runs(frame):
-    found = ablation.agreement(frame).set_index("variant")
-    assert found.loc[tuned.DEFAULT, "value"] == pytest.approx(1 / 3)  # one run against it, two with it
-    still = frame.assign(value=frame["value"].where(frame["measure"] != tuned.TEST, 0.5))
-    assert ablation.agreement(pd.concat([still[still["seed"] == 0], frame[frame["seed"] > 0]]))["seeds"].max() == 3
+def run_of(test, validation, seed=0):
+    """Curves of one run."""
+    case = {"benchmark": "b", "category": "c", "variant": tuned.DEFAULT, "seed": seed, "fold": 0, "kind": "curve"}
+    measures = {tuned.TEST: test, **dict.fromkeys(vicinal.KINDS, validation)}
+    return pd.DataFrame(
+        [
+            {**case, "epoch": epoch, "measure": name, "level": "sum", "value": value}
+            for name, values in measures.items()
+            for epoch, value in enumerate(values)
+        ]
+    )
+
+
+def test_agreement_is_of_steps_and_not_of_drifts():
+    drift = run_of([0.5, 0.6, 0.8, 0.95], [0.5, 0.8, 0.9, 1.1])
+    assert ablation.agreement(drift)["value"].to_list() == pytest.approx([-1.0])
+    together = run_of([0.5, 0.6, 0.8, 0.7], [0.5, 0.6, 0.9, 0.6], 1)
+    still = run_of([0.5] * 4, [0.5, 0.6, 0.7, 0.9], 2)
+    (row,) = ablation.agreement(pd.concat([drift, together, still])).to_dict("records")
+    assert (row["value"], row["seeds"]) == (pytest.approx(0.0, abs=1e-9), 2)
+
+
+def test_patience_decides_what_the_validation_sees():
+    found = ablation.by_patience(run_of([0.5, 0.6, 0.7, 0.9], [0.8, 0.7, 0.7, 0.9]), [2, None]).set_index("rule")
+    assert found["value"].to_dict() == pytest.approx({"patience 2": 0.4, "no patience": 0.0, "random epoch": 0.225})
 
 
 def test_changes_from_the_first_to_the_last_epoch(frame):
@@ -111,3 +131,8 @@ def test_every_hypothesis_has_a_remedy_that_can_be_run(frame):
     (row,) = ablation.hypotheses(better, tuned.ORACLE).to_dict("records")
     assert (row["hypothesis"], row["verdict"]) == ("far images count too little", "below zero")
     assert ablation.hypotheses(frame, tuned.ORACLE)["variant"].to_list() == ["euclidean"]
+
+
+def test_told_in_words():
+    found = pd.DataFrame({"value": [0.1, -0.2], "low": [0.05, np.nan], "high": [0.15, np.nan]}, index=["a", "b"])
+    assert ablation.told(found).to_dict() == {"a": "+0.1000 [+0.0500 +0.1500]", "b": "-0.2000 (one seed)"}

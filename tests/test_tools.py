@@ -63,6 +63,13 @@ def test_an_edit_of_the_source_is_noticed(tmp_path, monkeypatch):
     assert pairs.main(check=True) == 1, "a notebook without a source"
 
 
+def test_a_cell_head_that_cannot_be_read_is_said(tmp_path):
+    source = tmp_path / "x.py"
+    source.write_text('# %% mystnb={"figure": {"name": "a"}\nfirst = 1\n')
+    with pytest.raises(SystemExit, match=r"x\.py: the head of a cell .* 'first = 1'"):
+        tool("pairs").derive(source)
+
+
 def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path, monkeypatch):
     execute = tool("execute")
     monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)

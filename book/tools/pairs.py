@@ -25,6 +25,10 @@ def derive(source: Path) -> str:
     notebook = jupytext.read(source, fmt="py:percent")
     cells = []
     for number, cell in enumerate(notebook.cells):
+        if "incorrectly_encoded_metadata" in cell.metadata:
+            raise SystemExit(
+                f"{source.name}: the head of a cell cannot be read: {cell.source.splitlines()[0]!r} follows it."
+            )
         identity = hashlib.sha256(f"{number}\n{cell.source}".encode()).hexdigest()[:12]
         entry = {
             "cell_type": cell.cell_type,

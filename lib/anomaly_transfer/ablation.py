@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from anomaly_transfer import finetune, tuned, vicinal
+from anomaly_transfer import finetune, stopping, tuned, vicinal
 
 WHERE = ["benchmark", "category"]
 #: Mean AUROC over all kinds of stand-ins.
@@ -119,6 +119,40 @@ def regrets(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     return over_seeds(missed, [*WHERE, "variant", "rule"])
 
 
+def by_patience(frame: pd.DataFrame, patiences: Sequence[int | None]) -> pd.DataFrame:
+    """Regret of the validation with more or less patience, and of an epoch drawn at random.
+
+    Read off the curves: the test AUROC at the epoch that is chosen, mean over the folds of a seed.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``tuned.run``.
+    patiences : sequence of int or None
+        See ``stopping.best``; None looks at all epochs.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`over_seeds`, one row a (benchmark, category, variant, rule).
+    """
+    wide = _paths(frame).pivot_table(
+        index=[*WHERE, "variant", "seed", "epoch"], columns="measure", values="value", sort=False
+    )
+    rows = []
+    for case, run in wide.groupby([*WHERE, "variant", "seed"], sort=False):
+        test = run[tuned.TEST].to_numpy()
+        named = {
+            f"patience {patience}" if patience else "no patience": stopping.best(run[VALIDATION].to_list(), patience)
+            for patience in patiences
+        }
+        found = {name: test.max() - test[epoch] for name, epoch in named.items()}
+        found["random epoch"] = test.max() - test.mean()
+        key = dict(zip([*WHERE, "variant", "seed"], case, strict=True))
+        rows += [{**key, "rule": name, "value": value} for name, value in found.items()]
+    return over_seeds(pd.DataFrame(rows), [*WHERE, "variant", "rule"])
+
+
 def paths(frame: pd.DataFrame) -> pd.DataFrame:
     """How test AUROC and validation change from the frozen network on, epoch by epoch.
 
@@ -138,7 +172,7 @@ def paths(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whether the validation rises where the test AUROC does: their rank correlation over the epochs of a run.
+    """Whether the validation rises where the test AUROC does: rank correlation of their steps, epoch by epoch.
 
     Parameters
     ----------
@@ -153,6 +187,8 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     """
     case = [*WHERE, "variant", "seed"]
     wide = _paths(frame).pivot_table(index=[*case, "epoch"], columns="measure", values="value", sort=False)
+    # Two curves that merely drift correlate as well, so it is their steps that are compared.
+    wide = wide.groupby(case, sort=False).diff().dropna()
     known = wide.groupby(case, sort=False).filter(lambda run: run.nunique().min() > 1)
     ranks = known.groupby(case, sort=False).rank()
     found = ranks.groupby(case, sort=False).apply(lambda run: run[VALIDATION].corr(run[tuned.TEST]))
@@ -210,6 +246,16 @@ def signs(found: pd.DataFrame) -> pd.Series:
     """How many rows are above zero, below zero, or cannot be told apart from it, by their 95 % interval."""
     verdict = np.select([found["low"] > 0, found["high"] < 0], ["above zero", "below zero"], "not told apart from zero")
     return pd.Series(verdict, index=found.index)
+
+
+def told(found: pd.DataFrame) -> pd.Series:
+    """Each row in words: the mean over seeds with its interval, or the one seed's value."""
+    rows = found[["value", "low", "high"]].itertuples(index=False)
+    words = [
+        f"{value:+.4f} (one seed)" if np.isnan(low) else f"{value:+.4f} [{low:+.4f} {high:+.4f}]"
+        for value, low, high in rows
+    ]
+    return pd.Series(words, index=found.index, dtype=str)
 
 
 #: Why fine-tuning may gain little, and the variants of the protocol that would mend it.

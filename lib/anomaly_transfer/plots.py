@@ -134,7 +134,7 @@ def intervals(
         axis.set(xlabel=label, title=panel or "")
         axis.grid(axis="y", visible=False)
         if len(panels) > 1:
-            axis.locator_params(axis="x", nbins=4)
+            axis.locator_params(axis="x", nbins=3)
     axes[0][0].set_yticks(range(len(lines)), lines)
     axes[0][0].set_ylim(len(lines) - 0.5, -0.5)
     if hue:
