@@ -93,7 +93,7 @@ figure = plots.image_sheet(rows, size=0.9, mark=list(vicinal.KINDS))
 # validation. The test AUROC is *revealed afterwards*: the training function cannot read a label. So that a laptop can train, there
 # are fewer images here than in the last chapter, and one fold: the frozen AUROC is not the one told there. The variants:
 # `mahalanobis` is the protocol above; `statistics-fixed` keeps the frozen network's Gaussian throughout; `rate-1e-4` takes steps
-# three times as large. On bricks, the protocol alone.
+# about three times as large. On bricks, the protocol alone.
 
 # %%
 variants = [tuned.DEFAULT, "statistics-fixed", "rate-1e-4"]

@@ -239,7 +239,7 @@ faster = pd.concat(
 faster["where"] = faster["benchmark"] + " " + faster["category"]
 faster["of"] = faster["where"] + faster["seeds"].map(" ({})".format)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Difference in AUROC between the larger learning rate and the protocol, by data set, stopped by validation and at the last epoch"}, "figure": {"name": "fig-everywhere", "caption": "AUROC at three times the learning rate minus that of the protocol, on the same images: mean over seeds (their number in brackets) with 95 % intervals, stopped by validation and at the last epoch. Points without a bar have one seed. Dashed: no difference. (Data: the benchmarks as named; recorded.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Difference in AUROC between the larger learning rate and the protocol, by data set, stopped by validation and at the last epoch"}, "figure": {"name": "fig-everywhere", "caption": "AUROC at about three times the learning rate minus that of the protocol, on the same images: mean over seeds (their number in brackets) with 95 % intervals, stopped by validation and at the last epoch. Points without a bar have one seed. Dashed: no difference. (Data: the benchmarks as named; recorded.)"}}
 figure = plots.intervals(
     faster, row="of", hue="rule", label="difference in AUROC", chance=0.0
 )

@@ -57,9 +57,7 @@ def gains(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
         As :func:`over_seeds`, one row a (benchmark, category, variant, rule), rules as given.
     """
     rows = frame[(frame["kind"] == "rule") & frame["measure"].isin(rules)]
-    rows = rows.assign(value=rows["gain"]).rename(columns={"measure": "rule"})
-    rows = rows.sort_values("rule", key=lambda rule: rule.map(list(rules).index), kind="stable")
-    return over_seeds(rows, [*WHERE, "variant", "rule"])
+    return _of_rules(rows.assign(value=rows["gain"]), rules)
 
 
 def over_categories(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
@@ -113,10 +111,15 @@ def regrets(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     """
     rows = frame[frame["kind"] == "rule"].set_index([*WHERE, "variant", "seed"])
     best = rows.loc[rows["measure"] == tuned.ORACLE, "value"]
-    missed = rows[rows["measure"].isin(rules)].rename(columns={"measure": "rule"})
-    missed = missed.assign(value=best - missed["value"]).reset_index()
-    missed = missed.sort_values("rule", key=lambda rule: rule.map(list(rules).index), kind="stable")
-    return over_seeds(missed, [*WHERE, "variant", "rule"])
+    missed = rows[rows["measure"].isin(rules)]
+    return _of_rules(missed.assign(value=best - missed["value"]).reset_index(), rules)
+
+
+def _of_rules(rows: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
+    """Means over seeds, one row a (benchmark, category, variant, rule), rules in the order given."""
+    rows = rows.rename(columns={"measure": "rule"})
+    rows = rows.sort_values("rule", key=lambda rule: rule.map(list(rules).index), kind="stable")
+    return over_seeds(rows, [*WHERE, "variant", "rule"])
 
 
 def by_patience(frame: pd.DataFrame, patiences: Sequence[int | None]) -> pd.DataFrame:
