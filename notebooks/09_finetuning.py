@@ -31,10 +31,10 @@ from IPython.display import Markdown
 from anomaly_transfer import (
     ablation,
     benchmarks,
-    finetune,
     plots,
     profiles,
     tables,
+    training,
     tuned,
     vicinal,
 )
@@ -104,12 +104,12 @@ found["where"] = found["benchmark"] + " " + found["category"]
 
 # %% tags=["hide-input"]
 names = {
-    finetune.LOSS: "objective (training)",
-    finetune.HELD_OUT: "distance, held-out normal",
+    training.LOSS: "objective (training)",
+    training.HELD_OUT: "distance, held-out normal",
     "validation": "validation (AUROC)",
     tuned.TEST: "test (AUROC), revealed",
 }
-curves = found[(found["kind"] == "curve") & (found["level"] == finetune.SUM)]
+curves = found[(found["kind"] == "curve") & (found["level"] == training.SUM)]
 index = ["where", "variant", "epoch"]
 told = curves[~curves["measure"].isin(vicinal.KINDS)]
 told = told.groupby([*index, "measure"], sort=False)["value"].mean()
@@ -147,7 +147,7 @@ figure = plots.curve_grid(
 wide = shown.pivot_table(
     index=["where", "variant"], columns=["measure", "epoch"], values="value"
 )
-loss, far = (wide[names[m]] for m in (finetune.LOSS, finetune.HELD_OUT))
+loss, far = (wide[names[m]] for m in (training.LOSS, training.HELD_OUT))
 rises = (loss[1] > loss[0]).sum()
 ratio = far[0] / loss[0]
 change = far[settings.tuned_epochs] / far[0] - 1
@@ -346,7 +346,7 @@ Markdown(
 of_level = default[
     (default["measure"] == tuned.TEST)
     & (default["epoch"] == 0)
-    & (default["level"] != finetune.SUM)
+    & (default["level"] != training.SUM)
 ]
 of_level = of_level.pivot_table(
     index=["where", "seed"], columns="level", values="value"

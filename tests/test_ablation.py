@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
-from anomaly_transfer import ablation, finetune, tuned, vicinal
+from anomaly_transfer import ablation, training, tuned, vicinal
 
 
 def tables(values):
@@ -16,7 +16,7 @@ def tables(values):
         for rule, value in ((tuned.FROZEN, frozen), ("validation", stopped), (tuned.ORACLE, best)):
             rows.append({**case, "kind": "rule", "measure": rule, "value": value, "gain": value - frozen})
         for epoch in (0, 1):
-            sums = {finetune.LOSS: 10 - epoch, finetune.HELD_OUT: 20 + epoch * (1 + seed)}
+            sums = {training.LOSS: 10 - epoch, training.HELD_OUT: 20 + epoch * (1 + seed)}
             sums |= {kind: 0.8 + 0.1 * epoch for kind in vicinal.KINDS}
             sums[tuned.TEST] = 0.6 + epoch * (0.1 * seed - 0.05)
             levels = {name: 1 - 0.2 * epoch for name in (*tuned.MEASURES, tuned.WHITENED, tuned.RANKS)}

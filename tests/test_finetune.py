@@ -14,7 +14,7 @@ import torch
 from tests.conftest import own_store  # noqa: F401
 from tests.test_domains import category
 
-from anomaly_transfer import finetune, stopping, vicinal
+from anomaly_transfer import features, finetune, stopping, training, vicinal
 from anomaly_transfer.detectors.gaussian import GaussianDetector
 from anomaly_transfer.errors import DataError, LabelLeakError, StoreError
 from anomaly_transfer.features import Features, extract
@@ -73,20 +73,20 @@ def test_the_same_seed_gives_the_same_network(tmp_path, normal, held_out, lite0)
 
 def test_a_run_goes_on_where_it_was_broken_off(tmp_path, normal, held_out, lite0, monkeypatch):
     whole = run(tmp_path, normal, held_out, lite0, epochs=3)
-    note, folder = finetune._Run._note, tmp_path / "broken"
+    note, folder = training.Run._note, tmp_path / "broken"
 
     def breaks(self, loss):
         if self.epoch == 2:
             raise KeyboardInterrupt
         note(self, loss)
 
-    monkeypatch.setattr(finetune._Run, "_note", breaks)
+    monkeypatch.setattr(training.Run, "_note", breaks)
     with pytest.raises(KeyboardInterrupt):
         tune(normal, held_out, lite0, SIDE, Recipe(epochs=3, batch=8), folder)
-    monkeypatch.setattr(finetune._Run, "_note", note)
+    monkeypatch.setattr(training.Run, "_note", note)
     steps = []
     monkeypatch.setattr(
-        finetune._Run, "_one_epoch", lambda s, f=finetune._Run._one_epoch: (steps.append(s.epoch), f(s))[1]
+        training.Run, "_one_epoch", lambda s, f=training.Run._one_epoch: (steps.append(s.epoch), f(s))[1]
     )
     found = tune(normal, held_out, lite0, SIDE, Recipe(epochs=3, batch=8), folder)
     assert steps == [1, 2]
@@ -185,7 +185,7 @@ def test_levels_of_a_network_that_timm_cuts(tmp_path):
     network = timm.create_model("resnet18", pretrained=False, features_only=True).eval()
     levels = tuple(network.feature_info.module_name())
     backbone = Backbone("resnet18", network, levels, 224, 1.0, (127.0,) * 3, (128.0,) * 3, "random", "0")
-    stages = finetune._stages(backbone)
+    stages = training.stages(backbone)
     assert len(stages) == len(levels)
     assert sum(p.numel() for modules in stages for m in modules for p in m.parameters()) == sum(
         p.numel() for p in network.parameters()
@@ -244,7 +244,7 @@ def test_validation_says_one_half_of_copies_and_more_of_noise(tmp_path, normal, 
 
 def test_patience_ends_a_run(tmp_path, normal, held_out, lite0, monkeypatch):
     values = iter([0.5, 0.9, 0.8, 0.7, 0.6, 0.5])
-    note = finetune._Run._note
+    note = training.Run._note
 
     def noted(self, loss):
         note(self, loss)
@@ -253,7 +253,7 @@ def test_patience_ends_a_run(tmp_path, normal, held_out, lite0, monkeypatch):
             if row["epoch"] == self.epoch and row["measure"] != "loss":
                 row["value"] = value
 
-    monkeypatch.setattr(finetune._Run, "_note", noted)
+    monkeypatch.setattr(training.Run, "_note", noted)
     found = run(tmp_path, normal, held_out, lite0, epochs=5, patience=2)
     assert found.epochs == 3
     assert stopping.best(found.validation(), 2) == 1
@@ -303,7 +303,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, normal, held_out, lite0, monke
         raise OSError(28, "No space left on device")
 
     store = Store(tmp_path)
-    monkeypatch.setattr(finetune.os, "replace", full)
+    monkeypatch.setattr(training.os, "replace", full)
     with pytest.raises(StoreError, match="disk is full"), store.resuming("tunings", "k") as folder:
         tune(normal, held_out, lite0, SIDE, Recipe(epochs=1, batch=8), folder)
 
@@ -328,7 +328,7 @@ def test_an_epoch_costs_little_more_than_the_network_itself(tmp_path, lite0):
     images = benchmarks.get("elpv").load("mono", 160).images
     recipe = Recipe(epochs=1)
     made = finetune._Run(images, images.take(np.arange(20)), lite0, 128, recipe, tmp_path, 0, "cpu")
-    batches = [torch.from_numpy(b) for b in finetune.prepared(images, lite0, 128, recipe.batch)]
+    batches = [torch.from_numpy(b) for b in features.prepared(images, lite0, 128, recipe.batch)]
     ratios = []
     for _ in range(6):
         started = time.perf_counter()

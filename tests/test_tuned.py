@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.test_domains import category
 
-from anomaly_transfer import benchmarks, finetune, profiles, stopping, tuned, vicinal
+from anomaly_transfer import benchmarks, finetune, profiles, stopping, training, tuned, vicinal
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.store import Store
@@ -27,13 +27,13 @@ def frame(store):
 def test_every_epoch_is_told(frame, lite0):
     curves = frame[frame["kind"] == "curve"]
     assert set(curves["measure"]) == {
-        *(finetune.LOSS, finetune.HELD_OUT, tuned.TEST, tuned.WHITENED, tuned.RANKS),
+        *(training.LOSS, training.HELD_OUT, tuned.TEST, tuned.WHITENED, tuned.RANKS),
         *vicinal.KINDS,
         *tuned.MEASURES,
     }
     assert set(curves["epoch"]) == set(range(SMOKE.tuned_epochs + 1))
     test = curves[curves["measure"] == tuned.TEST]
-    assert set(test["level"]) == {finetune.SUM, *lite0.levels}
+    assert set(test["level"]) == {training.SUM, *lite0.levels}
     for measure in ("cka", tuned.WHITENED, tuned.RANKS):
         likeness = curves[curves["measure"] == measure].pivot_table(index="level", columns="epoch", values="value")
         assert likeness[0].to_numpy() == pytest.approx(1.0)
@@ -44,7 +44,7 @@ def test_rules_are_read_off_the_curves(frame):
     rules = frame[frame["kind"] == "rule"].set_index("measure")
     assert list(rules.index) == list(tuned.RULES)
     assert rules.loc[tuned.FROZEN, ["gain", "gain low", "gain high", "epoch"]].tolist() == [0, 0, 0, 0]
-    test = frame[(frame["measure"] == tuned.TEST) & (frame["level"] == finetune.SUM)].set_index("epoch")["value"]
+    test = frame[(frame["measure"] == tuned.TEST) & (frame["level"] == training.SUM)].set_index("epoch")["value"]
     assert rules.loc[tuned.FROZEN, "value"] == pytest.approx(test[0], abs=1e-3)
     assert rules.loc[tuned.ORACLE, "value"] == pytest.approx(test.max(), abs=1e-3)
     assert rules.loc["last epoch", "value"] == pytest.approx(test[SMOKE.tuned_epochs], abs=1e-3)
@@ -55,11 +55,11 @@ def finished(validation, losses, test, levels=("a", "b")):
     """A fold whose validation, losses and test AUROC by epoch are these."""
     history = []
     for epoch, (value, loss) in enumerate(zip(validation, losses, strict=True)):
-        history.append({"epoch": epoch, "measure": finetune.LOSS, "level": finetune.SUM, "value": loss})
+        history.append({"epoch": epoch, "measure": training.LOSS, "level": training.SUM, "value": loss})
         history += [
             {"epoch": epoch, "measure": kind, "level": level, "value": value - (level == "a") * 0.1}
             for kind in vicinal.KINDS
-            for level in (finetune.SUM, *levels)
+            for level in (training.SUM, *levels)
         ]
     positive = np.repeat([False, True], 50)
     rng = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def finished(validation, losses, test, levels=("a", "b")):
         for auroc in test
     ]
     start = dataclasses.make_dataclass("Start", ["levels"])(levels)
-    tuning = finetune.Tuning(history, start, None)
+    tuning = training.Tuning(history, start, None)
     return tuned._Fold(tuning, np.arange(100), positive, np.stack(distances), [])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from anomaly_transfer import finetune, stopping, tuned, vicinal
+from anomaly_transfer import stopping, training, tuned, vicinal
 
 WHERE = ["benchmark", "category"]
 #: Mean AUROC over all kinds of stand-ins.
@@ -200,7 +200,7 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _paths(frame: pd.DataFrame) -> pd.DataFrame:
     """Test AUROC and validation less those of the frozen network; mean over the folds of a seed."""
-    rows = frame[(frame["kind"] == "curve") & (frame["level"] == finetune.SUM)]
+    rows = frame[(frame["kind"] == "curve") & (frame["level"] == training.SUM)]
     rows = rows[rows["measure"].isin([tuned.TEST, *vicinal.KINDS])]
     rows = rows.assign(measure=rows["measure"].where(rows["measure"] == tuned.TEST, VALIDATION))
     key = [*WHERE, "variant", "seed", "measure"]
@@ -228,15 +228,15 @@ def changes(frame: pd.DataFrame) -> pd.DataFrame:
     curves = frame[frame["kind"] == "curve"]
     case = [*WHERE, "variant", "seed", "fold"]
     end = curves.groupby(case)["epoch"].transform("max")
-    sums = curves["level"] == finetune.SUM
+    sums = curves["level"] == training.SUM
 
     def at(rows: pd.Series, measure: str) -> pd.Series:
         return curves[rows & (curves["measure"] == measure)].groupby(case, sort=False)["value"].mean()
 
     first, last = curves["epoch"] == 0, curves["epoch"] == end
     found = {
-        "objective": at(sums & last, finetune.LOSS) / at(sums & first, finetune.LOSS) - 1,
-        "held-out": at(sums & last, finetune.HELD_OUT) / at(sums & first, finetune.HELD_OUT) - 1,
+        "objective": at(sums & last, training.LOSS) / at(sums & first, training.LOSS) - 1,
+        "held-out": at(sums & last, training.HELD_OUT) / at(sums & first, training.HELD_OUT) - 1,
         "validation": sum(at(sums & last, kind) - at(sums & first, kind) for kind in vicinal.KINDS)
         / len(vicinal.KINDS),
     }

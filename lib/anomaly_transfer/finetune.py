@@ -6,47 +6,30 @@ know the abstract; every choice it does not name is a setting of :class:`Recipe`
 
 from __future__ import annotations
 
-import copy
-import json
-import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from safetensors import safe_open
-from safetensors.torch import load_file, save
-from sklearn.metrics import roc_auc_score
-from torch import nn
-from tqdm import tqdm
+from pydantic import Field
 
-from anomaly_transfer import stopping, vicinal
-from anomaly_transfer.backbones import Backbone, with_network
+from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.detectors.gaussian import Moments
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import default_device, prepared
 from anomaly_transfer.images import Images
-from anomaly_transfer.labels import sealed
+from anomaly_transfer.training import Run, Schedule, Tuning, check_level
 
 #: Keeps the gradient of a distance finite at the mean itself.
 TINY = 1e-6
-#: All levels together: their distances summed.
-SUM = "sum"
-#: Measures of a run's history besides the kinds of stand-ins.
-LOSS, HELD_OUT = "loss", "held-out"
-STATE = "state.safetensors"
 #: The covariance behind every score, whatever the objective's is.
 SCORED = "ledoit-wolf"
 
 
-class Recipe(BaseModel):
+class Recipe(Schedule):
     """How a network is fine-tuned."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     covariance: Literal["ledoit-wolf", "oas", "diagonal", "identity"] = Field(
         "ledoit-wolf", description="of the objective's Gaussian; with the identity it is Euclidean compactness"
@@ -59,15 +42,7 @@ class Recipe(BaseModel):
         "scores use a new one (score); that of the frozen network for both (fixed)",
     )
     levels: tuple[str, ...] | None = Field(None, description="levels of the objective; None means all")
-    trained_from: str | None = Field(None, description="levels before this one keep their parameters")
-    batch_norm: Literal["frozen", "trained"] = Field(
-        "frozen", description="whether batch norms keep ImageNet's statistics or follow the batches"
-    )
     anchor: float = Field(0.0, ge=0, description="weight of elastic weight consolidation; 0 is none")
-    rate: float = Field(3e-5, gt=0, description="learning rate of Adam")
-    epochs: int = Field(10, ge=0)
-    batch: int = Field(16, ge=2, description="images in a step")
-    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation")
 
 
 @dataclass(frozen=True)
@@ -96,52 +71,6 @@ class Gaussians:
         """The same for arrays by level, as :func:`pooled` gives them: float32 arrays, shapes as given."""
         tensors = [torch.from_numpy(x).to(self.means[0].device) for x in features.values()]
         return {level: x.cpu().numpy() for level, x in zip(features, self.whitened(tensors), strict=True)}
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """A finished run: what was seen on the way, and the network after each epoch.
-
-    Attributes
-    ----------
-    history : list of dict
-        Rows with ``epoch`` (0 is the frozen network), ``measure``, ``level`` and ``value``. Measures: ``loss`` (mean
-        over the epoch's steps; of epoch 0, over one pass without training), ``held-out`` (mean distance of the held-out
-        normal images, summed over all levels), and for each kind of stand-in the AUROC of held-out normal images
-        against their stand-ins, by level and for all together.
-    start : Backbone
-    folder : Path
-        Of the networks.
-    """
-
-    history: list[dict[str, str | int | float]]
-    start: Backbone
-    folder: Path
-
-    @property
-    def epochs(self) -> int:
-        """Epochs that were trained."""
-        return max(int(row["epoch"]) for row in self.history)
-
-    def validation(self, kinds: Sequence[str] = tuple(vicinal.KINDS), level: str = SUM) -> list[float]:
-        """Mean AUROC over some kinds of stand-ins, one value an epoch."""
-        values = [
-            [float(row["value"]) for row in self.history if row["measure"] == kind and row["level"] == level]
-            for kind in kinds
-        ]
-        return np.mean(values, axis=0).tolist()
-
-    def losses(self) -> list[float]:
-        """The loss of each epoch."""
-        return [float(row["value"]) for row in self.history if row["measure"] == LOSS]
-
-    def network(self, epoch: int) -> Backbone:
-        """The network after an epoch; 0 gives the one that training started from."""
-        if epoch == 0:
-            return self.start
-        found = copy.deepcopy(self.start.network)
-        found.load_state_dict(load_file(_checkpoint(self.folder, epoch)))
-        return with_network(self.start, found, f"{self.start.weights}, fine-tuned {epoch} epochs")
 
 
 def tune(
@@ -185,20 +114,9 @@ def tune(
     ValueError
         If the recipe names a level that the network does not have.
     """
-    if min(len(images), len(held_out)) < 2:
-        raise DataError(
-            f"Fine-tuning needs at least two normal images to train on and two to validate with, not {len(images)} and "
-            f"{len(held_out)}."
-        )
-    for level in (*(recipe.levels or ()), *([recipe.trained_from] if recipe.trained_from else [])):
-        if level not in start.levels:
-            raise ValueError(f"There is no level {level!r}; choose from {', '.join(start.levels)}.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with sealed():
-        run = _Run(images, held_out, start, image_size, recipe, folder, seed, device or default_device())
-        run.resume()
-        run.train()
-    return Tuning(run.history, start, folder)
+    for level in recipe.levels or ():
+        check_level(start, level)
+    return _Run(images, held_out, start, image_size, recipe, folder, seed, device or default_device()).run()
 
 
 def gaussians(
@@ -231,9 +149,7 @@ def scores(
     backbone: Backbone, found: Gaussians, images: Images, image_size: int, device: str | None = None
 ) -> np.ndarray:
     """Distance of each image at each level, shape (n_images, n_levels): higher is more anomalous."""
-    with torch.inference_mode():
-        batches = _seen(backbone, images, image_size, device or default_device())
-        return torch.cat([found.distances(pooled).cpu() for pooled in batches]).double().numpy()
+    return _distances(backbone, found, prepared(images, backbone, image_size, 32), device or default_device())
 
 
 def pooled(backbone: Backbone, images: Images, image_size: int, device: str | None = None) -> dict[str, np.ndarray]:
@@ -242,8 +158,10 @@ def pooled(backbone: Backbone, images: Images, image_size: int, device: str | No
     return {level: torch.cat([b[i].cpu() for b in batches]).numpy() for i, level in enumerate(backbone.levels)}
 
 
-class _Run:
-    """One run: everything that changes from epoch to epoch."""
+class _Run(Run):
+    """Images pulled towards the Gaussians of the normal."""
+
+    recipe: Recipe
 
     def __init__(
         self,
@@ -256,16 +174,9 @@ class _Run:
         seed: int,
         device: str,
     ):
-        self.images, self.held_out, self.image_size = images, held_out, image_size
-        self.recipe, self.folder, self.seed, self.device = recipe, folder, seed, device
-        self.history: list[dict[str, str | int | float]] = []
-        self.epoch = 0
-        network = copy.deepcopy(start.network).to(device)
-        self.backbone = Backbone(**{**start.__dict__, "network": network})
+        super().__init__(images, held_out, start, image_size, recipe, folder, seed, device)
+        self.recipe, self.levels = recipe, start.levels
         self.chosen = [start.levels.index(level) for level in recipe.levels or start.levels]
-        self.parameters = _trainable(self.backbone, recipe.trained_from)
-        self.optimiser = torch.optim.Adam(self.parameters, lr=recipe.rate)
-        self.scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
         # Scores always use the Mahalanobis distance: objectives are compared by what they do to one detector.
         self.gaussian = gaussians(self.backbone, images, image_size, device=device)
         # Which of the targets each image is pulled towards.
@@ -273,7 +184,6 @@ class _Run:
         self.target_of = np.random.default_rng(seed).permutation(len(images)) % n_targets
         self.targets = self._objective()
         self.anchor = self._importance() if recipe.anchor else []
-        self.stand_ins = self._stand_ins()
 
     def _objective(self) -> list[Gaussians]:
         """What images are pulled towards, at the chosen levels: one Gaussian, or for each half that of the other."""
@@ -288,75 +198,9 @@ class _Run:
     def _estimated(self, images: Images) -> Gaussians:
         return gaussians(self.backbone, images, self.image_size, self.recipe.covariance, self.device)
 
-    def resume(self) -> None:
-        """Go on where a run that was broken off had come to."""
-        path = self.folder / STATE
-        if not path.is_file():
-            self._note(self._loss_without_training())
-            return
-        with safe_open(path, "pt") as file:
-            kept = json.loads(file.metadata()["run"])
-        self.epoch, self.history = kept["epoch"], kept["history"]
-        if not self.epoch:
-            return
-        self.backbone.network.load_state_dict(load_file(_checkpoint(self.folder, self.epoch), device=self.device))
-        tensors = load_file(path)
-        state = self.optimiser.state_dict()
-        state["state"] = {
-            number: {name: tensors[f"{number}/{name}"] for name in ("step", "exp_avg", "exp_avg_sq")}
-            for number in range(len(self.parameters))
-        }
-        self.optimiser.load_state_dict(state)
-        self._refit()
-
-    def train(self) -> None:
-        """Train until the recipe's last epoch, or until patience ends."""
-        with tqdm(total=self.recipe.epochs, initial=self.epoch, desc="fine-tuning", unit="epoch") as progress:
-            while self.epoch < self.recipe.epochs and not self._stopped():
-                loss = self._one_epoch()
-                self.epoch += 1
-                self._refit()
-                self._note(loss)
-                validation = Tuning(self.history, self.backbone, self.folder).validation()
-                progress.set_postfix(
-                    loss=f"{loss:.2f}", validation=f"{validation[-1]:.4f}", best=stopping.best(validation)
-                )
-                progress.update()
-
-    def _stopped(self) -> bool:
-        validation = Tuning(self.history, self.backbone, self.folder).validation()
-        return self.recipe.patience is not None and self.epoch - stopping.best(validation) >= self.recipe.patience
-
-    def _one_epoch(self) -> float:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(len(self.images))
-        self.backbone.network.train(self.recipe.batch_norm == "trained")
-        losses = []
-        for rows, batch in self._batches(order):
-            self.optimiser.zero_grad()
-            loss = self._loss(batch, rows)
-            self.scaler.scale(loss).backward()
-            self.scaler.step(self.optimiser)
-            self.scaler.update()
-            losses.append(loss.item())
-        self.backbone.network.eval()
-        mean = float(np.mean(losses))
-        if not math.isfinite(mean):
-            raise DataError(
-                f"Fine-tuning diverged in epoch {self.epoch + 1}: the loss is not finite. Use a smaller learning rate."
-            )
-        return mean
-
-    def _batches(self, order: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Rows of images and their pixels, a step at a time."""
-        size = self.recipe.batch
-        batches = prepared(self.images, self.backbone, self.image_size, size, order)
-        for start, batch in zip(range(0, len(order), size), batches, strict=True):
-            yield order[start : start + size], torch.from_numpy(batch).to(self.device)
-
-    def _loss(self, batch: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        with torch.autocast(self.device, enabled=self.device == "cuda"):
-            maps = self.backbone.level_maps(batch)
+    def loss(self, batch: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """Mean distance of the images to what they are pulled towards, summed over levels, and the anchor."""
+        maps = self.maps(batch)
         pooled = [maps[level].mean(dim=(2, 3)) for level in self.chosen]
         by_target = torch.stack([target.distances(pooled) for target in self.targets])
         distances = by_target[self.target_of[rows], np.arange(len(rows))]
@@ -365,47 +209,16 @@ class _Run:
             loss = loss + self.recipe.anchor / 2 * (weight * (parameter - origin).square()).sum()
         return loss
 
-    @torch.no_grad()
-    def _loss_without_training(self) -> float:
-        batches = self._batches(np.arange(len(self.images)))
-        return float(np.mean([self._loss(batch, rows).item() for rows, batch in batches]))
-
-    def _refit(self) -> None:
+    def refit(self) -> None:
         """The Gaussians after an epoch, as the recipe wants them."""
         if self.recipe.statistics != "fixed":
             self.gaussian = gaussians(self.backbone, self.images, self.image_size, device=self.device)
         if self.recipe.statistics in ("epoch", "crossed"):
             self.targets = self._objective()
 
-    def _note(self, loss: float) -> None:
-        """Validate, write down what was seen, and keep the network."""
-        self.history.append({"epoch": self.epoch, "measure": LOSS, "level": SUM, "value": loss})
-        normal = scores(self.backbone, self.gaussian, self.held_out, self.image_size, self.device)
-        far = float(normal.sum(axis=1).mean())
-        self.history.append({"epoch": self.epoch, "measure": HELD_OUT, "level": SUM, "value": far})
-        for kind, batch in self.stand_ins.items():
-            made = _distances(self.backbone, self.gaussian, batch, self.device)
-            values = np.vstack([normal, made])
-            labels = np.repeat([0, 1], [len(normal), len(made)])
-            columns = {SUM: values.sum(axis=1), **dict(zip(self.backbone.levels, values.T, strict=True))}
-            self.history += [
-                {"epoch": self.epoch, "measure": kind, "level": level, "value": float(roc_auc_score(labels, column))}
-                for level, column in columns.items()
-            ]
-        if self.epoch:
-            _written(self.backbone.network.state_dict(), _checkpoint(self.folder, self.epoch))
-        state = {
-            f"{number}/{name}": value
-            for number, values in self.optimiser.state_dict()["state"].items()
-            for name, value in values.items()
-        }
-        # Last, since with it the epoch counts as done.
-        _written(state, self.folder / STATE, {"run": json.dumps({"epoch": self.epoch, "history": self.history})})
-
-    def _stand_ins(self) -> dict[str, np.ndarray]:
-        """Stand-ins of the held-out images, the same for all epochs."""
-        (images,) = prepared(self.held_out, self.backbone, self.image_size, len(self.held_out))
-        return {kind: vicinal.stand_ins(kind, images, self.seed) for kind in vicinal.KINDS}
+    def scored(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        """Distance of each image at each level."""
+        return _distances(self.backbone, self.gaussian, batches, self.device)
 
     def _importance(self) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Each parameter with where it started and how much the network's own classes depend on it.
@@ -430,36 +243,6 @@ class _Run:
         return list(zip(self.parameters, origins, totals, strict=True))
 
 
-def _trainable(backbone: Backbone, trained_from: str | None) -> list[nn.Parameter]:
-    """Parameters from a level on; those before it are frozen, and those after the last level too."""
-    network = backbone.network
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    stages = _stages(backbone)
-    first = backbone.levels.index(trained_from) if trained_from else 0
-    found = [parameter for modules in stages[first:] for module in modules for parameter in module.parameters()]
-    for parameter in found:
-        parameter.requires_grad_(True)
-    return found
-
-
-def _stages(backbone: Backbone) -> list[list[nn.Module]]:
-    """The modules that make each level from the one before."""
-    network = backbone.network
-    if hasattr(network, "conv_stem") and len(network.blocks) + 2 == len(backbone.levels):
-        blocks = [[stage] for stage in network.blocks]
-        return [[network.conv_stem, network.bn1], *blocks, [network.conv_head, network.bn2]]
-    # Networks that timm cuts into levels itself: their top-level modules in running order, up to each level.
-    ends = [name.split(".")[0] for name in backbone.levels]
-    stages: list[list[nn.Module]] = [[] for _ in ends]
-    number = 0
-    for name, module in network.named_children():
-        if number < len(stages):
-            stages[number].append(module)
-            number += name in ends
-    return stages
-
-
 def _seen(backbone: Backbone, images: Images, image_size: int, device: str) -> Iterator[list[torch.Tensor]]:
     """Pooled features, batch by batch: a list of tensors (n, d), one a level."""
     for batch in prepared(images, backbone, image_size, 32):
@@ -468,10 +251,9 @@ def _seen(backbone: Backbone, images: Images, image_size: int, device: str) -> I
             yield [m.mean(dim=(2, 3)) for m in maps]
 
 
-def _distances(backbone: Backbone, found: Gaussians, batch: np.ndarray, device: str) -> np.ndarray:
+def _distances(backbone: Backbone, found: Gaussians, batches: Iterable[np.ndarray], device: str) -> np.ndarray:
     with torch.inference_mode():
-        parts = torch.from_numpy(batch).to(device).split(32)
-        maps = (backbone.level_maps(part) for part in parts)
+        maps = (backbone.level_maps(torch.from_numpy(batch).to(device)) for batch in batches)
         return torch.cat([found.distances([m.mean(dim=(2, 3)) for m in part]).cpu() for part in maps]).double().numpy()
 
 
@@ -481,18 +263,3 @@ def _of_moments(moments: list[Moments], levels: Sequence[str], covariance: str, 
         [torch.from_numpy(part).float().to(device) for part in parts] for parts in zip(*fitted, strict=True)
     )
     return Gaussians(means, whitenings)
-
-
-def _checkpoint(folder: Path, epoch: int) -> Path:
-    return folder / f"epoch-{epoch:03}.safetensors"
-
-
-def _written(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_suffix(".partial")
-    # As bytes and by Python, so that a full disk is an OSError.
-    with open(partial, "wb") as stream:
-        stream.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)

@@ -16,14 +16,14 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupShuffleSplit, KFold, ShuffleSplit
 
-from anomaly_transfer import backbones, benchmarks, finetune, profiles, similarity, stopping, vicinal
+from anomaly_transfer import backbones, benchmarks, finetune, profiles, similarity, stopping, training, vicinal
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category, evenly_spaced
 from anomaly_transfer.domains import data_hash
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import evaluate, paired_difference
 from anomaly_transfer.experiments import pretrained
-from anomaly_transfer.finetune import Recipe, Tuning
+from anomaly_transfer.finetune import Recipe
 from anomaly_transfer.fingerprint import code_hash, digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
@@ -31,6 +31,7 @@ from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import N_FOLDS, SPLITS, Fold
 from anomaly_transfer.store import Store
 from anomaly_transfer.tables import Table, kept
+from anomaly_transfer.training import Tuning
 
 #: Our protocol, said beforehand, since the paper's settings are unknown to us: what is varied, one thing at a time.
 DEFAULT = "mahalanobis"
@@ -297,7 +298,7 @@ def _curves(part: _Fold, number: int) -> list[dict]:
     rows = [{"kind": "curve", "fold": number, **row} for row in part.tuning.history]
     levels = part.tuning.start.levels
     for epoch, (distances, likeness) in enumerate(zip(part.distances, part.likeness, strict=True)):
-        columns = {finetune.SUM: distances.sum(axis=1), **dict(zip(levels, distances.T, strict=True))}
+        columns = {training.SUM: distances.sum(axis=1), **dict(zip(levels, distances.T, strict=True))}
         told = [(TEST, level, roc_auc_score(part.positive, values)) for level, values in columns.items()]
         told += [(name, *pair) for name, values in likeness.items() for pair in zip(levels, values, strict=True)]
         rows += [
