@@ -68,4 +68,4 @@ def map_features(n: int, seed: int = 0, shift: float = 0.0) -> Features:
 
 
 def features_of_kind(kind: str, n: int, seed: int = 0, shift: float = 0.0) -> Features:
-    return (pooled_features if kind == "pooled" else map_features)(n, seed, shift)
+    return (map_features if kind == "maps" else pooled_features)(n, seed, shift)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from anomaly_transfer import backbones, benchmarks, detectors, profiles, records
+from anomaly_transfer import backbones, benchmarks, detectors, pixels, profiles, records
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.detectors.base import Localiser, pixel_scores, worst_patch
@@ -210,11 +210,11 @@ class _Plan:
             )
         self.category = _category(experiment.benchmark, experiment.category, self.profile.limit)
         self.detector = detectors.make(experiment.method, seed=experiment.seed, memory_bank=self.profile.memory_bank)
-        if self.detector.kind == "maps" and not self.benchmark.pictures:
+        if self.detector.kind != "pooled" and not self.benchmark.pictures:
             raise ValueError(
                 f"{experiment.benchmark} gives one feature vector an image: {experiment.method} needs pictures."
             )
-        self.image_size = input_size(self.profile, self.category)
+        self.image_size = pixels.SIDE if self.detector.kind == "pixels" else input_size(self.profile, self.category)
         self.settings = self.profile.model_dump(include=set(_SIZES)) | {"image_size": self.image_size}
         if not self.benchmark.pictures:
             self.settings |= {"backbone": "as the benchmark gives them", "image_size": 0}
@@ -337,14 +337,16 @@ def features_for(
 
     Parameters
     ----------
-    kind : {"pooled", "maps"}
+    kind : {"pooled", "maps", "pixels"}
     levels : tuple of str, optional
-        Default: all levels pooled, or the maps of strides 8 and 16.
+        Default: all levels pooled, or the maps of strides 8 and 16. Pixels are one level.
     """
     if isinstance(category.content, Features):
         return category.content
-    backbone = pretrained(profile.backbone)
-    store, side = store or Store(), input_size(profile, category)
+    store = store or Store()
+    if kind == "pixels":
+        return store.pixels(category.images)
+    backbone, side = pretrained(profile.backbone), input_size(profile, category)
     if kind == "pooled":
         return store.features(category.images, backbone, side)
     return store.features(category.images, backbone, side, levels or map_levels(backbone))

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.model_selection import KFold
 
-from anomaly_transfer import backbones, detectors
+from anomaly_transfer import backbones, detectors, pixels
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.detectors.base import Detector
 from anomaly_transfer.errors import StoreError, WeightsError
@@ -62,6 +62,8 @@ class Model:
     def features(self, images: Images, store: Store | None = None) -> Features:
         """Features of images as this model's detector needs them."""
         store = store or Store()
+        if self.detector.kind == "pixels":
+            return store.pixels(images)
         levels = None if self.detector.kind == "pooled" else self.description.levels
         return store.features(images, self.backbone, self.description.image_size, levels)
 
@@ -100,7 +102,8 @@ def fit(
     """
     network = backbones.load(backbone)
     detector = detectors.make(method, seed=seed)
-    levels = detector.levels or (network.levels if detector.kind == "pooled" else map_levels(network))
+    of_kind = {"pooled": network.levels, "maps": map_levels(network), "pixels": (pixels.LEVEL,)}
+    levels = detector.levels or of_kind[detector.kind]
     description = Description(
         method=method,
         seed=seed,

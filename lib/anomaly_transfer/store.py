@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from anomaly_transfer import pixels
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.features import Features, extract
@@ -132,20 +133,34 @@ class Store:
                 "code": code_hash("anomaly_transfer.features"),
             }
         )
-        names = backbone.levels if levels is None else tuple(levels)
+        note = {"backbone": backbone.name, "image_size": image_size, "images": len(images)}
+        return self._features(
+            key,
+            backbone.levels if levels is None else tuple(levels),
+            lambda folder: extract(images, backbone, image_size, folder, levels, engine=engine),
+            note,
+        )
+
+    def pixels(self, images: Images) -> Features:
+        """The pixels of ``images``, as :func:`anomaly_transfer.pixels.pixels` gives them; mapped from disk."""
+        key = digest({"pixels of": images.fingerprint, "code": code_hash("anomaly_transfer.pixels")})
+
+        def write(folder: Path) -> None:
+            np.save(folder / f"{pixels.LEVEL}.npy", pixels.pixels(images)[pixels.LEVEL])
+
+        return self._features(key, (pixels.LEVEL,), write, {"image_size": pixels.SIDE, "images": len(images)})
+
+    def _features(
+        self, key: str, names: Sequence[str], write: Callable[[Path], None], note: dict[str, object]
+    ) -> Features:
+        """The entry with one array a name; ``write`` makes them if they are not yet here."""
         with self.locked("features", key):
             found = self._mapped(key, names)
             if found is None:
                 with self.writing("features", key) as folder:
-                    extract(images, backbone, image_size, folder, levels, engine=engine)
+                    write(folder)
                     sizes = {name: (folder / f"{name}.npy").stat().st_size for name in names}
-                    note = {
-                        "backbone": backbone.name,
-                        "image_size": image_size,
-                        "images": len(images),
-                        "sizes": sizes,
-                    }
-                    (folder / "entry.json").write_text(json.dumps(note), encoding="utf-8")
+                    (folder / "entry.json").write_text(json.dumps({**note, "sizes": sizes}), encoding="utf-8")
                 found = self._mapped(key, names)
                 if found is None:
                     raise StoreError(f"Features written to {self.path('features', key)} cannot be read back.")

@@ -20,8 +20,12 @@ def made(method):
     return detectors.make(method, memory_bank=50, seed=0)
 
 
-# Where all directions vary alike, as here, the smallest component is any one of them, and need not see the shift.
-@pytest.mark.parametrize("method", [name for name in ALL if name != "gaussian-smallest"])
+# Where all directions vary alike, as here, the smallest component is any one of them, and need not see the shift. Noise
+# about the origin teaches nothing of what lies farther from it than the normal.
+BLIND = ("gaussian-smallest", "pseudo-negatives", "pseudo-negatives-wide")
+
+
+@pytest.mark.parametrize("method", [name for name in ALL if name not in BLIND])
 def test_separates_what_is_separable_and_not_what_is_not(method):
     detector = made(method)
     detector.fit(features_of_kind(detector.kind, 60))
@@ -84,7 +88,7 @@ def test_bad_input_is_one_clear_error(method):
         detector.anomaly_score(Features.of(**broken))
     with pytest.raises(ValueError, match="no level"):
         detectors.make(f"{method}@nowhere").fit(good)
-    other = features_of_kind("maps" if detector.kind == "pooled" else "pooled", 30)
+    other = features_of_kind("pooled" if detector.kind == "maps" else "maps", 30)
     with pytest.raises(DataError, match="works on"):
         detectors.make(method).fit(other)
 

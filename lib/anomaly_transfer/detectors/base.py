@@ -25,15 +25,15 @@ class Detector(BaseEstimator, ABC):
 
     Attributes
     ----------
-    kind : {"pooled", "maps"}
-        The features it works on: spatial means, or spatial maps.
+    kind : {"pooled", "maps", "pixels"}
+        What it works on: spatial means of features, spatial maps of them, or the pixels themselves.
     state_ : dict of str to array
         Everything that was fitted, so that a model is saved and restored without pickle.
     levels_ : tuple of str
         The levels used.
     """
 
-    kind: ClassVar[Literal["pooled", "maps"]]
+    kind: ClassVar[Literal["pooled", "maps", "pixels"]]
     state_: dict[str, np.ndarray]
 
     def __init__(self, levels: tuple[str, ...] | None = None):
@@ -81,7 +81,7 @@ class Detector(BaseEstimator, ABC):
 
     def _checked(self, features: Features) -> Features:
         features = features.select(self.levels_)
-        expected = 2 if self.kind == "pooled" else 4
+        expected = 4 if self.kind == "maps" else 2
         for level, array in features.arrays.items():
             if array.ndim != expected:
                 raise DataError(
