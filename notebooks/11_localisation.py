@@ -68,7 +68,7 @@ settings = profiles.get(profile)
 # %%
 store = Store()
 category = benchmarks.get("surfaces").load("brick", settings.limit)
-(fold,) = tuned.folds(category, settings, 0)[:1]
+(fold,) = tuned.folds(category, 0, settings.tuned_folds, settings.tuned_test)[:1]
 found = localised.heat(category, fold, tuned.DEFAULT, 0, settings, store)
 detector = "patch-shared"
 each = found.by_image(detector).sort_values(FROZEN, ascending=False)

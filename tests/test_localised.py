@@ -22,7 +22,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def heat(store):
     whole = benchmarks.get("surfaces").load("brick", SMOKE.limit)
-    (fold,) = tuned.folds(whole, SMOKE, 0)
+    (fold,) = tuned.folds(whole, 0, SMOKE.tuned_folds, SMOKE.tuned_test)
     return localised.heat(whole, fold, "rate-1e-4", 0, SMOKE, store)
 
 
@@ -41,7 +41,7 @@ def test_maps_are_of_the_test_images_and_of_each_network(heat):
 
 def test_the_stop_is_that_of_the_validation(heat, store, monkeypatch):
     whole = benchmarks.get("surfaces").load("brick", SMOKE.limit)
-    (fold,) = tuned.folds(whole, SMOKE, 0)
+    (fold,) = tuned.folds(whole, 0, SMOKE.tuned_folds, SMOKE.tuned_test)
     for epoch in (0, 1):
         monkeypatch.setattr(stopping, "best", lambda *_, epoch=epoch: epoch)
         found = localised.heat(whole, fold, "rate-1e-4", 0, SMOKE, store)
@@ -83,7 +83,7 @@ def test_a_table_tells_metrics_and_paired_gains(store):
 
 def test_a_fold_is_told_in_pixels_even_if_some_masks_are_missing(heat, store, monkeypatch):
     whole = benchmarks.get("surfaces").load("brick", SMOKE.limit)
-    (fold,) = tuned.folds(whole, SMOKE, 0)
+    (fold,) = tuned.folds(whole, 0, SMOKE.tuned_folds, SMOKE.tuned_test)
     known, first = whole.masks, np.flatnonzero(heat.positive)[0]
     monkeypatch.setattr(
         type(whole),

@@ -77,7 +77,7 @@ def test_categories_and_folds_come_to_a_mean_and_a_standard_error(mvtec, tmp_pat
     assert first["mean"] == pytest.approx(by_hand.mean())
     assert first["sem"] == pytest.approx(by_hand.std() / np.sqrt(2))
     # The whole official test set, in every fold, and maps beside it.
-    (fold,) = tuned.folds(known.load("wood"), profiles.get("full"), 1)
+    (fold,) = tuned.folds(known.load("wood"), 1, 0, 0)
     assert len(fold.test) == 12
     maps = localised.run("mvtec_ad", "wood", tuned.DEFAULT, 0, "full", store).frame()
     assert maps["value"].between(0, 1).all()

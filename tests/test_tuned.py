@@ -122,26 +122,26 @@ def test_five_seeds_are_five_folds_over_the_training_images_of_an_official_split
 def test_folds_hold_headline_classes_only_and_no_more_than_asked():
     whole = benchmarks.get("elpv").load("mono")
     sizes = profiles.get("laptop")
-    (fold,) = tuned.folds(whole, sizes, 0)
+    (fold,) = tuned.folds(whole, 0, sizes.tuned_folds, sizes.tuned_test)
     kinds = whole.annotations.open()["anomaly_class"].to_numpy()
     assert set(kinds[fold.test]) == {NORMAL, "p = 1"}
     assert max(np.unique(kinds[fold.test], return_counts=True)[1]) <= sizes.tuned_test
     assert (kinds[fold.train] == NORMAL).all()
-    assert len(tuned.folds(whole, sizes.model_copy(update={"tuned_folds": 0}), 0)) == 5
+    assert len(tuned.folds(whole, 0, 0, sizes.tuned_test)) == 5
     # One seed after the other takes in turn those that tell enough.
-    in_turn = [tuned.folds(whole, sizes, seed)[0] for seed in range(3)]
+    in_turn = [tuned.folds(whole, seed, sizes.tuned_folds, sizes.tuned_test)[0] for seed in range(3)]
     assert not np.array_equal(in_turn[0].test, in_turn[1].test)
     assert np.array_equal(in_turn[0].test, in_turn[2].test)
     for fold in in_turn:
         assert min(np.unique(kinds[fold.test], return_counts=True)[1]) >= tuned.FEWEST
     with pytest.raises(DataError, match="no fold"):
-        tuned.folds(whole.taken(np.flatnonzero(kinds == NORMAL)), sizes, 0)
+        tuned.folds(whole.taken(np.flatnonzero(kinds == NORMAL)), 0, 1, 0)
 
 
 def test_every_class_of_anomaly_has_the_same_share():
     whole = benchmarks.get("surfaces").load("brick")
     sizes = profiles.get("laptop").model_copy(update={"tuned_test": 20})
-    (fold,) = tuned.folds(whole, sizes, 0)
+    (fold,) = tuned.folds(whole, 0, sizes.tuned_folds, sizes.tuned_test)
     kinds = whole.annotations.open()["anomaly_class"].to_numpy()[fold.test]
     counts = dict(zip(*np.unique(kinds, return_counts=True), strict=True))
     assert counts.pop(NORMAL) == 20

@@ -105,19 +105,37 @@ def run(
 
 @app.command()
 def tables(
-    study: Annotated[str, typer.Argument(help="relations, few_shot or twins (Part I); tuned or localised (Part II).")],
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="relations, few_shot, twins (Part I); tuned, localised (II); oneclass, labelled, supervised (III)."
+        ),
+    ],
     benchmark: Annotated[str, typer.Option(help="A benchmark that is here.")],
     category: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all that are here.")] = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option(help="Repeatable. Part I: where networks start (imagenet); Part II: how they are tuned."),
+        typer.Option(
+            help="Repeatable. Part I: where networks start (imagenet); Parts II and III: how they are trained."
+        ),
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: 0.")] = None,
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
     export: Annotated[Path | None, typer.Option(help="Also copy the tables here (results/tables/PROFILE).")] = None,
 ) -> None:
-    """Run the experiments of Parts I and II that have no up-to-date table."""
-    from anomaly_transfer import benchmarks, domains, few_shot, localised, relations, tuned, twins
+    """Run the experiments of Parts I to III that have no up-to-date table."""
+    from anomaly_transfer import (
+        benchmarks,
+        domains,
+        few_shot,
+        labelled,
+        localised,
+        relations,
+        supervised,
+        transferred,
+        tuned,
+        twins,
+    )
     from anomaly_transfer.tables import export as copy
 
     first = domains.STARTS[1]
@@ -127,6 +145,9 @@ def tables(
         "twins": (twins.run, first),
         "tuned": (tuned.run, tuned.DEFAULT),
         "localised": (localised.run, tuned.DEFAULT),
+        "oneclass": (transferred.run, transferred.DEFAULT),
+        "labelled": (labelled.run, first),
+        "supervised": (supervised.run, supervised.DEFAULT),
     }
     if study not in runs:
         raise ValueError(f"There is no study {study!r}; choose from {', '.join(runs)}.")

@@ -161,7 +161,8 @@ def heat(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile
 
 
 def _rows(category: Category, variant: str, seed: int, sizes: Profile, store: Store) -> pd.DataFrame:
-    done = [heat(category, fold, variant, seed, sizes, store) for fold in tuned.folds(category, sizes, seed)]
+    parts = tuned.folds(category, seed, sizes.tuned_folds, sizes.tuned_test)
+    done = [heat(category, fold, variant, seed, sizes, store) for fold in parts]
     masks = [mask for part in done for mask in part.masks]
     positive = np.concatenate([part.positive for part in done])
     strata = np.repeat(np.arange(len(done)), [len(part.rows) for part in done])

@@ -34,6 +34,10 @@ class Profile(BaseModel):
     tuned_epochs: int = Field(ge=1)
     tuned_folds: int = Field(ge=0, description="folds of the split in which a network is fine-tuned; 0 means all")
     tuned_test: int = Field(ge=0, description="normal test images of a fold, and anomalous ones; 0 means all")
+    oneclass_image_size: int = Field(ge=32, description="side of the input of networks trained in Part III, pixels")
+    oneclass_images: int = Field(ge=0, description="normal images to train on there, those held out included; 0: all")
+    oneclass_epochs: int = Field(ge=1)
+    oneclass_test: int = Field(ge=0, description="normal test images of a fold, and anomalous ones; 0 means all")
     draws: int = Field(ge=2, description="random choices of the few labelled images")
 
     @property

@@ -37,6 +37,8 @@ SUM = "sum"
 #: Measures of a run's history besides the kinds of stand-ins.
 LOSS, HELD_OUT = "loss", "held-out"
 STATE = "state.safetensors"
+#: The value of ``Schedule.trained_from`` with which no level is trained.
+NOTHING = "nothing"
 #: Before the names of a head's tensors, where they are kept with those of the network.
 HEAD = "head/"
 
@@ -46,7 +48,9 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trained_from: str | None = Field(None, description="levels before this one keep their parameters")
+    trained_from: str | None = Field(
+        None, description="levels before this one keep their parameters; `nothing` keeps them all, and trains a head"
+    )
     batch_norm: Literal["frozen", "trained"] = Field(
         "frozen", description="whether batch norms keep their statistics or follow the batches"
     )
@@ -102,11 +106,6 @@ class Tuning:
         found.load_state_dict({name: value for name, value in kept.items() if not name.startswith(HEAD)})
         return with_network(self.start, found, f"{self.start.weights}, fine-tuned {epoch} epochs")
 
-    def head(self, epoch: int) -> dict[str, torch.Tensor]:
-        """The tensors of the head after an epoch, by name; empty if the objective has none."""
-        kept = load_file(checkpoint(self.folder, epoch))
-        return {name.removeprefix(HEAD): value for name, value in kept.items() if name.startswith(HEAD)}
-
 
 class Run(ABC):
     """One run: everything that changes from epoch to epoch.
@@ -156,7 +155,8 @@ class Run(ABC):
                 f"Fine-tuning needs at least two normal images to train on and two to validate with, not {len(images)} "
                 f"and {len(held_out)}."
             )
-        check_level(start, recipe.trained_from)
+        if recipe.trained_from != NOTHING:
+            check_level(start, recipe.trained_from)
         self.images, self.held_out, self.image_size = images, held_out, image_size
         self.schedule, self.folder, self.seed, self.device = recipe, folder, seed, device
         self.history: list[dict[str, str | int | float]] = []
@@ -164,6 +164,7 @@ class Run(ABC):
         network = copy.deepcopy(start.network).to(device)
         self.start, self.backbone = start, Backbone(**{**start.__dict__, "network": network})
         self.head = (head or nn.Identity()).to(device)
+        self._first_head = copy.deepcopy(self.head.state_dict())
         self.parameters = [*trainable(self.backbone, recipe.trained_from), *self.head.parameters()]
         self.optimiser = torch.optim.Adam(self.parameters, lr=recipe.rate)
         self.scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
@@ -203,11 +204,7 @@ class Run(ABC):
         self.epoch, self.history = kept["epoch"], kept["history"]
         if not self.epoch:
             return
-        state = load_file(checkpoint(self.folder, self.epoch), device=self.device)
-        self.head.load_state_dict(
-            {name.removeprefix(HEAD): state.pop(name) for name in list(state) if name.startswith(HEAD)}
-        )
-        self.backbone.network.load_state_dict(state)
+        self.load(self.epoch)
         tensors = load_file(path)
         optimiser = self.optimiser.state_dict()
         optimiser["state"] = {
@@ -217,7 +214,23 @@ class Run(ABC):
             if f"{number}/step" in tensors
         }
         self.optimiser.load_state_dict(optimiser)
+
+    def load(self, epoch: int) -> None:
+        """Be as after an epoch of this run; 0 is before training."""
+        kept = load_file(checkpoint(self.folder, epoch), device=self.device) if epoch else {}
+        head = {name.removeprefix(HEAD): kept.pop(name) for name in list(kept) if name.startswith(HEAD)}
+        self.backbone.network.load_state_dict(kept or self.start.network.state_dict())
+        self.head.load_state_dict(head or self._first_head)
         self.refit()
+
+    def validation(self) -> list[float]:
+        """Mean AUROC of held-out normal images against their stand-ins, one value an epoch."""
+        return Tuning(self.history, self.start, self.folder).validation()
+
+    def score(self, images: Images) -> np.ndarray:
+        """How anomalous each image is, shape (n_images,); higher is more anomalous."""
+        with sealed(), torch.inference_mode():
+            return self.scored(prepared(images, self.backbone, self.image_size, 32)).sum(axis=1)
 
     def train(self) -> None:
         """Train until the recipe's last epoch, or until patience ends."""
@@ -227,7 +240,7 @@ class Run(ABC):
                 self.epoch += 1
                 self.refit()
                 self._note(loss)
-                validation = Tuning(self.history, self.backbone, self.folder).validation()
+                validation = self.validation()
                 progress.set_postfix(
                     loss=f"{loss:.2f}", validation=f"{validation[-1]:.4f}", best=stopping.best(validation)
                 )
@@ -235,8 +248,7 @@ class Run(ABC):
 
     def _stopped(self) -> bool:
         patience = self.schedule.patience
-        validation = Tuning(self.history, self.backbone, self.folder).validation()
-        return patience is not None and self.epoch - stopping.best(validation) >= patience
+        return patience is not None and self.epoch - stopping.best(self.validation()) >= patience
 
     def _one_epoch(self) -> float:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -322,6 +334,8 @@ def trainable(backbone: Backbone, trained_from: str | None) -> list[nn.Parameter
     network = backbone.network
     for parameter in network.parameters():
         parameter.requires_grad_(False)
+    if trained_from == NOTHING:
+        return []
     parts = stages(backbone)
     first = backbone.levels.index(trained_from) if trained_from else 0
     found = [parameter for modules in parts[first:] for module in modules for parameter in module.parameters()]

@@ -119,7 +119,8 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     whole = benchmarks.get(benchmark).load(category, sizes.limit)
 
     def compute() -> pd.DataFrame:
-        done = [tested(whole, fold, variant, seed, sizes, store) for fold in folds(whole, sizes, seed)]
+        parts = folds(whole, seed, sizes.tuned_folds, sizes.tuned_test)
+        done = [tested(whole, fold, variant, seed, sizes, store) for fold in parts]
         rows = [row for number, part in enumerate(done) for row in _curves(part, number)]
         return pd.DataFrame([*rows, *_rules(done, whole, sizes)])
 
@@ -155,13 +156,13 @@ SIZES = (
 )
 
 
-def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
-    """The folds in which a network is fine-tuned, with no more test images than the profile allows.
+def folds(category: Category, seed: int, n_folds: int, n_test: int) -> list[Fold]:
+    """The folds in which a network is trained: ``n_folds`` of them, with at most ``n_test`` test images; 0 means all.
 
     Normal and anomalous ones count apart, and every class of anomaly has the same share.
 
     Folds of the benchmark's recommended split that have both normal images and anomalies of the headline classes, those
-    with most of both first. Where the profile wants fewer of them, each seed takes those that follow on the ones of the
+    with most of both first. Where fewer of them are wanted, each seed takes those that follow on the ones of the
     seed before, so that over the seeds all are tested that have :data:`FEWEST` of either.
     """
     table = category.annotations.open()
@@ -173,8 +174,8 @@ def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
         of_class = [fold.test[kinds[fold.test] == name] for name in (NORMAL, *sorted(wanted))]
         normal, *anomalous = (rows for rows in of_class if len(rows) or rows is of_class[0])
         if len(normal) and anomalous:
-            share = -(-sizes.tuned_test // len(anomalous))
-            fewer = [evenly_spaced(normal, sizes.tuned_test or len(normal))]
+            share = -(-n_test // len(anomalous))
+            fewer = [evenly_spaced(normal, n_test or len(normal))]
             fewer += [evenly_spaced(rows, share or len(rows)) for rows in anomalous]
             found.append(Fold(fold.train, np.sort(np.concatenate(fewer))))
     if not found:
@@ -185,10 +186,10 @@ def folds(category: Category, sizes: Profile, seed: int) -> list[Fold]:
         return min(is_normal.sum(), (~is_normal).sum())
 
     found.sort(key=both, reverse=True)
-    if not sizes.tuned_folds:
+    if not n_folds:
         return found
     telling = [fold for fold in found if both(fold) >= FEWEST] or found[:1]
-    n = min(sizes.tuned_folds, len(telling))
+    n = min(n_folds, len(telling))
     return [telling[number % len(telling)] for number in range(seed * n, (seed + 1) * n)]
 
 

@@ -1,0 +1,354 @@
+"""Labels or transfer? Detection by a linear head on frozen features, from each start, with k labelled anomalies (P3.a).
+
+Explained in the chapter *Labels or transfer?*. The two things that the third paper varies together are varied one by
+one: where the features come from, and how many labelled anomalies there are, of the types that will be met or of others
+only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.metrics import roc_auc_score
+from sklearn.utils.class_weight import compute_sample_weight
+
+from anomaly_transfer import benchmarks, detectors, domains, profiles, sources
+from anomaly_transfer.benchmarks.surfaces import CONTROL
+from anomaly_transfer.domains import Domains
+from anomaly_transfer.experiments import input_size
+from anomaly_transfer.features import Features
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.splits import N_FOLDS
+from anomaly_transfer.store import Store
+from anomaly_transfer.tables import Table
+
+#: Labelled anomalies to train with; :data:`ALL` is as many as the source has.
+ALL = -1
+SHOTS = (1, 2, 5, 10, 50, ALL)
+#: What a row's detector knows: labels of the types that it is tested on, of other types only, pictures that have
+#: nothing to do with the task in place of anomalies, or no label at all (then it is named by its method).
+SEEN, UNSEEN, EXPOSURE = "types seen", "types unseen", "outlier exposure"
+#: Without labels: on the same features, and on pixels.
+LABEL_FREE = ("gaussian", "neighbours", "svm")
+ON_PIXELS = "svm-pixels"
+#: Strength of the ridge, as in Part I.
+ALPHA = 1.0
+#: Unrelated pictures for outlier exposure.
+N_UNRELATED = 140
+#: The start whose features owe nothing to other data, and the one that is transfer.
+WITHOUT, WITH = "random", "imagenet"
+RUN = ["benchmark", "category", "seed"]
+
+
+def run(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store | None = None) -> Table:
+    """Detection on one category from one start, with and without labels.
+
+    Parameters
+    ----------
+    benchmark, category : str
+        Of a benchmark with pictures.
+    start : str
+        One of ``domains.STARTS``.
+    seed : int
+    profile : str
+    store : Store, optional
+
+    Returns
+    -------
+    Table
+        One row a (method, anomaly class, k, draw), with the column ``value``, an AUROC of the class against normal.
+        ``method`` is :data:`SEEN`, :data:`UNSEEN`, :data:`EXPOSURE`, one of :data:`LABEL_FREE` or :data:`ON_PIXELS`.
+        Each draw has its own labelled anomalies and its own resample of the target's images, the same for every start
+        and method, so that they can be compared draw by draw.
+    """
+    store, sizes = store or Store(), profiles.get(profile)
+    domain = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
+
+    def compute() -> pd.DataFrame:
+        images = domain.category.images
+        normal = images.take(domain.rows(domain.source, NORMAL))
+        side = input_size(sizes, domain.category)
+        network, _ = domains.network(start, sizes, normal, side, seed, store)
+        where = f"{benchmark}/{category}"
+        unrelated = [sources.beside(normal, where, N_UNRELATED, seed)[name] for name in ("photographs", "materials")]
+        levels = domains.levels(network)
+        seen = domains.see(network, images, side, store).select(levels)
+        others = [domains.see(network, pictures, side, store).select(levels) for pictures in unrelated]
+        frames = [
+            with_labels(domain, seen, others, sizes.draws, seed),
+            without_labels(domain, seen, LABEL_FREE, sizes.draws, seed),
+            without_labels(domain, store.pixels(images), (ON_PIXELS,), sizes.draws, seed),
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    return domains.study("labelled", __name__, ("draws",), domain, start, seed, sizes, compute, store)
+
+
+def with_labels(
+    domain: Domains, features: Features, unrelated: Sequence[Features], draws: int, seed: int
+) -> pd.DataFrame:
+    """A linear head on features, by how many labelled anomalies it is given and of which types.
+
+    All normal images of the source are used, since normal images are not what is scarce; normal and anomalous
+    weigh the same whatever their number.
+
+    Parameters
+    ----------
+    domain : Domains
+    features : Features
+        Pooled, of all images of the domain.
+    unrelated : sequence of Features
+        Of other pictures, for outlier exposure.
+    draws, seed : int
+
+    Returns
+    -------
+    DataFrame
+        See :func:`run`.
+    """
+    normal = domain.rows(domain.source, NORMAL)
+    scale = _Scale(features.take(normal))
+    x = np.vstack([scale(part) for part in (features, *unrelated)])
+    # Inner products once, for all the heads; the one that is added stands for an intercept.
+    inner = x @ x.T + 1
+    outside = np.arange(len(features), len(x))
+    types = usable(domain)
+    rows: list[dict] = []
+    whole: dict[tuple[str, ...], np.ndarray] = {}
+    exposed = _scored(inner, normal, outside)
+    for draw in range(draws):
+        test = resample(domain, seed, draw)
+        rows += _rows(EXPOSURE, test, exposed, types, 0, draw)
+        for k in SHOTS:
+            # Types that are known, to the types that are tested with them.
+            groups = [(SEEN, tuple(types), types)]
+            groups += [(UNSEEN, tuple(other for other in types if other != name), [name]) for name in types]
+            for method, known, tested in groups:
+                if not known or not types:
+                    continue
+                if k != ALL:
+                    of_known = [domain.rows(domain.source, name) for name in known]
+                    chosen = drawn(of_known, k, np.random.default_rng([seed, k, draw]))
+                    scores = _scored(inner, normal, chosen)
+                elif known in whole:
+                    scores = whole[known]
+                else:
+                    every = np.concatenate([domain.rows(domain.source, name) for name in known])
+                    scores = whole[known] = _scored(inner, normal, every)
+                rows += _rows(method, test, scores, tested, k, draw)
+    return pd.DataFrame(rows)
+
+
+def without_labels(domain: Domains, features: Features, methods: Sequence[str], draws: int, seed: int) -> pd.DataFrame:
+    """Detectors fitted on the normal images of the source, tested on the same resamples.
+
+    Parameters and result as :func:`with_labels`.
+    """
+    types = usable(domain)
+    rows: list[dict] = []
+    for method in methods:
+        detector = detectors.make(method, seed=seed).fit(features.take(domain.rows(domain.source, NORMAL)))
+        scores = np.full(len(features), np.nan)
+        scores[domain.target] = detector.anomaly_score(features.take(domain.target))
+        for draw in range(draws):
+            rows += _rows(method, resample(domain, seed, draw), scores, types, 0, draw)
+    return pd.DataFrame(rows)
+
+
+def usable(domain: Domains) -> list[str]:
+    """The types of anomaly of which the target has enough; a control is none."""
+    enough = [name for name in domain.classes if len(domain.rows(domain.target, name)) >= domains.LEAST]
+    target = set(benchmarks.get(domain.category.benchmark).target_classes) or set(enough)
+    return [name for name in enough if name != CONTROL and name in target and len(domain.rows(domain.source, name))]
+
+
+def resample(domain: Domains, seed: int, draw: int) -> dict[str, np.ndarray]:
+    """Rows of the target drawn with replacement, by class: whole groups where there are many, else images.
+
+    Draw 0 is the target itself.
+    """
+    rng = np.random.default_rng([seed, draw, 1])
+    groups = domain.groups[domain.target]
+    names, of = np.unique(groups, return_inverse=True)
+    if len(names) <= 2 * N_FOLDS:
+        of = np.arange(len(groups))
+    n = of.max() + 1
+    count = np.ones(n, dtype=int) if draw == 0 else np.bincount(rng.integers(n, size=n), minlength=n)
+    taken = np.repeat(domain.target, count[of])
+    kinds = domain.table["anomaly_class"].to_numpy()[taken]
+    return {name: taken[kinds == name] for name in (NORMAL, *domain.classes)}
+
+
+def over_draws(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean over draws and the range in which 95 % of them lie.
+
+    A draw has its own labelled images and its own resample of test images: the range says what other images would
+    have given. Classes of one draw are averaged first.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``draw`` and ``value``.
+    by : sequence of str
+
+    Returns
+    -------
+    DataFrame
+        ``by``, ``value``, ``low`` and ``high``.
+    """
+    each = frame.groupby([*by, "draw"], sort=False)["value"].mean().groupby(list(by), sort=False)
+    low, high = (each.quantile(share).to_numpy() for share in (0.025, 0.975))
+    return each.mean().reset_index().assign(low=low, high=high)
+
+
+def gains(frame: pd.DataFrame) -> pd.DataFrame:
+    """The gain of labels and transfer together, taken apart.
+
+    With the AUROC of the best label-free detector and of the head with all labels, on random and on transferred
+    features, the two-by-two design has a main effect of labels, one of transfer, and their interaction: what both
+    together bring beyond the sum.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Tables of :func:`run` from the starts :data:`WITHOUT` and :data:`WITH`.
+
+    Returns
+    -------
+    DataFrame
+        One row a (benchmark, category, seed, part) with ``value``, ``low`` and ``high``; parts: ``labels``,
+        ``transfer``, ``interaction``, ``both`` (their sum: all labels on transferred features minus none on random
+        ones), and ``as published`` (all labels on transferred features minus the one-class SVM on pixels).
+    """
+    best = best_label_free(frame)
+    rows = []
+    for where, part in frame.groupby(RUN, sort=False):
+        if not {WITHOUT, WITH} <= set(part["start"]):
+            continue
+        a, c = (_by_draw(part, WITHOUT, *which) for which in ((best[(*where, WITHOUT)], 0), (SEEN, ALL)))
+        b, d = (_by_draw(part, WITH, *which) for which in ((best[(*where, WITH)], 0), (SEEN, ALL)))
+        found = {
+            "labels": ((c - a) + (d - b)) / 2,
+            "transfer": ((b - a) + (d - c)) / 2,
+            "interaction": (d - c) - (b - a),
+            "both": d - a,
+            "as published": d - _by_draw(part, WITH, ON_PIXELS, 0),
+        }
+        for name, values in found.items():
+            told = values.rename("value").reset_index().assign(part=name)
+            rows.append(dict(zip(RUN, where, strict=True)) | over_draws(told, ["part"]).iloc[0].to_dict())
+    return pd.DataFrame(rows)
+
+
+def best_label_free(frame: pd.DataFrame) -> dict[tuple, str]:
+    """The label-free detector with the highest mean AUROC by (benchmark, category, seed, start).
+
+    It is chosen by the test labels, in favour of doing without labels in training.
+    """
+    free = frame[frame["method"].isin(LABEL_FREE)]
+    means = free.groupby([*RUN, "start", "method"], sort=False)["value"].mean().reset_index()
+    best = means.loc[means.groupby([*RUN, "start"], sort=False)["value"].idxmax()]
+    return {tuple(row[name] for name in (*RUN, "start")): row["method"] for _, row in best.iterrows()}
+
+
+def overtaken(frame: pd.DataFrame, method: str = SEEN) -> pd.DataFrame:
+    """The smallest number of labelled anomalies with which the head beats the best label-free detector of its start.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Tables of :func:`run`.
+    method : {SEEN, UNSEEN}
+
+    Returns
+    -------
+    DataFrame
+        One row a (benchmark, category, seed, start): ``free`` (its name), ``k mean`` (from which k on the mean
+        difference over draws is positive) and ``k sure`` (from which k on 95 % of draws are): NaN if never,
+        :data:`ALL` if with all labels only.
+    """
+    best = best_label_free(frame)
+    rows = []
+    for where, part in frame.groupby([*RUN, "start"], sort=False):
+        start = where[-1]
+        free = _by_draw(part, start, best[where], 0)
+        lows, means = [], []
+        for k in SHOTS:
+            difference = (_by_draw(part, start, method, k) - free).dropna()
+            if not len(difference):
+                continue
+            told = over_draws(difference.rename("value").reset_index().assign(k=k), ["k"]).iloc[0]
+            lows.append((k, told["low"] > 0))
+            means.append((k, told["value"] > 0))
+        rows.append(
+            dict(zip([*RUN, "start"], where, strict=True))
+            | {"free": best[where], "k mean": _from(means), "k sure": _from(lows)}
+        )
+    return pd.DataFrame(rows)
+
+
+def _from(found: Sequence[tuple[int, bool]]) -> float:
+    """The first k from which on all are true."""
+    last_false = max((number for number, (_, good) in enumerate(found) if not good), default=-1)
+    return float(found[last_false + 1][0]) if last_false + 1 < len(found) else float("nan")
+
+
+def _by_draw(frame: pd.DataFrame, start: str, method: str, k: int) -> pd.Series:
+    """Mean over classes, by draw."""
+    rows = frame[(frame["start"] == start) & (frame["method"] == method) & (frame["k"] == k)]
+    return rows.groupby("draw")["value"].mean()
+
+
+def drawn(types: Sequence[np.ndarray], k: int, rng: np.random.Generator) -> np.ndarray:
+    """``k`` rows, from each type in turn; ``types`` are the rows of each, all of which may be too few."""
+    shuffled = [rng.permutation(rows) for rows in types]
+    order = rng.permutation(len(types))
+    turns = max(map(len, shuffled))
+    rows = [shuffled[number][turn] for turn in range(turns) for number in order if turn < len(shuffled[number])]
+    return np.array(rows[:k])
+
+
+def _scored(inner: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
+    """Scores of all rows by a linear head (ridge regression on -1 and 1) fitted on some normal and anomalous rows.
+
+    ``inner`` holds the inner products of all rows.
+    """
+    rows = np.concatenate([normal, anomalous])
+    labels = np.repeat([-1.0, 1.0], [len(normal), len(anomalous)])
+    weights = compute_sample_weight("balanced", labels)
+    head = KernelRidge(alpha=ALPHA, kernel="precomputed").fit(inner[np.ix_(rows, rows)], labels, sample_weight=weights)
+    return head.predict(inner[:, rows])
+
+
+def _rows(
+    method: str, test: dict[str, np.ndarray], scores: np.ndarray, types: Sequence[str], k: int, draw: int
+) -> list[dict]:
+    """AUROC of each type against normal on one resample; a type that the resample missed has none."""
+    normal = scores[test[NORMAL]]
+    found = []
+    for name in types:
+        anomalous = scores[test[name]]
+        if len(anomalous) and len(normal):
+            value = roc_auc_score(np.repeat([0, 1], [len(normal), len(anomalous)]), np.concatenate([normal, anomalous]))
+            found.append({"method": method, "anomaly_class": name, "k": k, "draw": draw, "value": float(value)})
+    return found
+
+
+class _Scale:
+    """Levels joined, each channel in standard deviations of normal images and each level of the same weight."""
+
+    def __init__(self, normal: Features):
+        self.levels = normal.levels
+        self.of = {}
+        for level in self.levels:
+            x = normal[level]
+            deviation = x.std(axis=0)
+            floor = 0.1 * np.median(deviation) + 1e-6
+            self.of[level] = x.mean(axis=0), np.maximum(deviation, floor) * np.sqrt(x.shape[1])
+
+    def __call__(self, features: Features) -> np.ndarray:
+        parts = [(features[level] - self.of[level][0]) / self.of[level][1] for level in self.levels]
+        return np.hstack(parts)

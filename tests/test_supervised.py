@@ -1,0 +1,149 @@
+"""Networks trained with labels, and Part III's tables of trained networks."""
+
+import numpy as np
+import pytest
+import torch
+
+from anomaly_transfer import benchmarks, domains, profiles, stopping, supervised, training, transferred
+from anomaly_transfer.errors import DataError
+from anomaly_transfer.images import ImageArray
+from anomaly_transfer.labelled import ALL, EXPOSURE, SEEN, UNSEEN
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.sources import noise, photographs
+from anomaly_transfer.supervised import LabelledRun, Recipe
+
+SIDE = 32
+SMOKE = profiles.get("smoke")
+
+
+@pytest.fixture(scope="module")
+def normal():
+    return photographs(24)
+
+
+def made(folder, normal, lite0, n_anomalous=8, **settings):
+    other = noise(n_anomalous, normal)
+    pictures = ImageArray(np.concatenate([normal.pixels, other.pixels]))
+    recipe = Recipe(**{"epochs": 4, "batch": 8, "rate": 3e-4, **settings})
+    anomalous = np.arange(len(pictures)) >= len(normal)
+    return LabelledRun(pictures, anomalous, photographs(10, seed=1), lite0, SIDE, recipe, folder, 0)
+
+
+@pytest.mark.parametrize("loss", ["weighted", "focal"])
+@pytest.mark.parametrize("depth", ["head", "block", "whole"])
+def test_what_is_trained_is_what_was_asked_for(tmp_path, normal, lite0, loss, depth):
+    run = made(tmp_path, normal, lite0, loss=loss, trained_from=supervised.DEPTHS[depth])
+    head = run.head.weight.detach().clone()
+    tuning = run.run()
+    assert tuning.losses()[-1] < tuning.losses()[0]
+    assert not torch.equal(run.head.weight, head)
+    state, before = run.backbone.network.state_dict(), lite0.network.state_dict()
+    changed = {name for name in state if not torch.equal(state[name], before[name])}
+    assert bool(changed) == (depth != "head")
+    assert any(name.startswith("conv_stem") for name in changed) == (depth == "whole")
+
+
+def test_noise_is_told_from_photographs(tmp_path, normal, lite0):
+    run = made(tmp_path, normal, lite0, rate=1e-3)
+    run.run()
+    assert run.score(noise(10, normal, seed=5)).min() > run.score(photographs(10, seed=7)).max()
+
+
+def test_few_anomalies_weigh_as_much_as_many_normal_images(tmp_path, normal, lite0):
+    run = made(tmp_path, normal, lite0, n_anomalous=2)
+    with torch.no_grad():
+        run.head.weight.zero_()
+        run.head.bias.fill_(2.0)
+    # log(1 + e^2) for normal images, log(1 + e^-2) for anomalous ones: half of each, whatever their number.
+    assert run._loss_without_training() == pytest.approx((2.1269 + 0.1269) / 2, abs=0.15)
+
+
+def test_one_kind_only_is_one_clear_error(tmp_path, normal, lite0):
+    with pytest.raises(DataError, match="both kinds"):
+        made(tmp_path, normal, lite0, n_anomalous=0)
+
+
+def test_a_table_with_and_without_the_tested_types(store):
+    found = supervised.run("surfaces", "brick", "imagenet-head", 0, "smoke", store).frame()
+    assert {(method, k) for method, k in zip(found["method"], found["k"], strict=True)} == {
+        (EXPOSURE, 0), *((method, k) for method in (SEEN, UNSEEN) for k in supervised.SHOTS)
+    }  # fmt: skip
+    assert set(found["measure"]) == {supervised.VALIDATION, supervised.LAST}
+    assert found["value"].between(0, 1).all()
+    with pytest.raises(ValueError, match="no variant 'imagenet'"):
+        supervised.run("surfaces", "brick", "imagenet", 0, "smoke", store)
+
+
+def test_training_images_are_of_the_source_and_of_known_types(store, monkeypatch):
+    domain = domains.divide(benchmarks.get("surfaces").load("brick", SMOKE.limit), 0)
+    seen = {}
+
+    class Stub:
+        def __init__(self, pictures, anomalous, held_out, *_):
+            seen.update(pictures=pictures, anomalous=anomalous, held_out=held_out)
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(supervised, "LabelledRun", Stub)
+    supervised.trained(domain, "imagenet-head", 0, SMOKE, store, ALL, ["crack", "pit"])
+    kinds = dict(zip(domain.category.images.hashes, domain.table["anomaly_class"], strict=True))
+    source = {domain.category.images.hashes[row] for row in domain.source}
+    assert {kinds[h] for h in seen["pictures"].hashes} == {NORMAL, "crack", "pit"}
+    assert {kinds[h] for h in seen["held_out"].hashes} == {NORMAL}
+    assert {*seen["pictures"].hashes, *seen["held_out"].hashes} <= source
+    assert not {*seen["pictures"].hashes} & {*seen["held_out"].hashes}
+    of_kind = np.array([kinds[h] != NORMAL for h in seen["pictures"].hashes])
+    assert np.array_equal(of_kind, seen["anomalous"])
+
+
+@pytest.fixture(scope="module")
+def one_class(tmp_path_factory):
+    from anomaly_transfer.store import Store
+
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+def test_every_variant_is_told_epoch_by_epoch(one_class):
+    for variant in ("svdd-scratch", "svdd-random", "negatives-imagenet", "compact-imagenet"):
+        found = transferred.run("surfaces", "brick", variant, 0, "smoke", one_class).frame()
+        curves, rules = (found[found["kind"] == kind] for kind in ("curve", "rule"))
+        epochs = transferred.LONGER if variant == "svdd-scratch" else 1
+        assert set(curves["epoch"]) == set(range(SMOKE.oneclass_epochs * epochs + 1))
+        assert {training.LOSS, training.HELD_OUT, transferred.TEST, transferred.VARIANCE} <= set(curves["measure"])
+        assert list(rules["measure"]) == [
+            transferred.UNTRAINED, transferred.VALIDATION, transferred.LAST, transferred.ORACLE
+        ]  # fmt: skip
+        test = curves[curves["measure"] == transferred.TEST].set_index("epoch")["value"]
+        for rule, row in rules.set_index("measure").iterrows():
+            assert row["value"] == pytest.approx(test[row["epoch"]], abs=1e-4), rule
+        assert rules["value"].max() == rules.set_index("measure").loc[transferred.ORACLE, "value"]
+
+
+def test_the_whole_set_is_the_published_protocol(one_class):
+    found = transferred.run("mnist5k", "3", transferred.WHOLE, 0, "smoke", one_class)
+    assert found.settings["oneclass_images"] == found.settings["oneclass_test"] == 0
+    with pytest.raises(ValueError, match="no variant"):
+        transferred.run("mnist5k", "3", "svdd", 0, "smoke", one_class)
+
+
+def test_the_rules_but_the_oracle_know_no_label(one_class, monkeypatch):
+    first = transferred.run("surfaces", "brick", "svdd-imagenet", 0, "smoke", one_class).frame()
+    chosen = first[first["kind"] == "rule"].set_index("measure")["epoch"]
+    validation = [
+        first[(first["kind"] == "curve") & (first["epoch"] == epoch) & first["measure"].isin(training.vicinal.KINDS)][
+            "value"
+        ].mean()
+        for epoch in range(SMOKE.oneclass_epochs + 1)
+    ]
+    assert chosen[transferred.VALIDATION] == stopping.best(validation)
+    assert chosen[transferred.LAST] == SMOKE.oneclass_epochs
+    assert chosen[transferred.UNTRAINED] == 0
+
+
+def test_shrinking_is_found_in_the_tables(one_class):
+    found = transferred.run("surfaces", "brick", "svdd-imagenet", 0, "smoke", one_class).frame()
+    assert not transferred.collapsed(found).any()
+    shrunk = found.copy()
+    shrunk.loc[(found["measure"] == transferred.VARIANCE) & (found["epoch"] == found["epoch"].max()), "value"] = 1e-5
+    assert transferred.collapsed(shrunk).all()
