@@ -153,7 +153,7 @@ def frame(values, draws=6):
                     "anomaly_class": "x",
                     "draw": draw,
                     "value": value + 0.01 * (draw - (draws - 1) / 2) / draws,
-                }  # fmt: skip
+                }
             )
     return pd.DataFrame(rows)
 

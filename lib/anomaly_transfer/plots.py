@@ -304,6 +304,17 @@ def _two_way(table: pd.DataFrame, label: str, colours: str, low: float, high: fl
     return figure
 
 
+def scatter(frame: pd.DataFrame, x: str, y: str, hue: str) -> Figure:
+    """Points by two numbers, coloured by class; ``normal`` and ``anomalous`` have their usual colours."""
+    figure, axis = plt.subplots(figsize=(5.6, 3.6))
+    usual = {NORMAL: NORMAL_COLOUR, "anomalous": ANOMALOUS_COLOUR}
+    names = list(frame[hue].unique())
+    colours = {name: usual.get(name, PALETTE[number % len(PALETTE)]) for number, name in enumerate(names)}
+    sns.scatterplot(frame, x=x, y=y, hue=hue, style=hue, palette=colours, s=28, alpha=0.8, ax=axis)
+    axis.get_legend().set_title("")
+    return figure
+
+
 def curves(
     frame: pd.DataFrame, x: str, hue: str, label: str, xlabel: str, chance: float | None = None, log: bool = False
 ) -> Figure:
@@ -335,7 +346,7 @@ def curves(
     if log:
         axis.set_xscale("log", base=2)
         ticks = sorted(frame[x].unique())
-        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
     axis.set(xlabel=xlabel, ylabel=label)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")

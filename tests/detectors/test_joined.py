@@ -23,7 +23,7 @@ def two_channels(n):
 def test_the_svm_is_that_of_scikit_learn():
     train, test = pooled_features(80), pooled_features(40, seed=1, shift=1.0)
     detector = detectors.make("svm@low").fit(train)
-    x, y = (detector._standardised(part.select(("low",)), detector.state_) for part in (train, test))
+    x, y = (detector.joined(part) for part in (train, test))
     machine = OneClassSVM(gamma="scale", nu=0.1).fit(x)
     assert np.allclose(detector.anomaly_score(test), -machine.decision_function(y), atol=1e-3)
     # At most a tenth of the training images may be on the wrong side.
@@ -34,7 +34,7 @@ def test_the_svm_is_that_of_scikit_learn():
 def test_the_forest_is_that_of_scikit_learn_and_grows_again_the_same():
     train, test = pooled_features(80), pooled_features(40, seed=1)
     detector = detectors.make("forest@low", seed=3).fit(train)
-    x, y = (detector._standardised(part.select(("low",)), detector.state_).astype(np.float32) for part in (train, test))
+    x, y = (detector.joined(part).astype(np.float32) for part in (train, test))
     expected = -IsolationForest(random_state=3).fit(x).score_samples(y)
     assert np.allclose(detector.anomaly_score(test), expected)
     assert not np.array_equal(
@@ -47,7 +47,7 @@ def test_channels_of_features_weigh_the_same_and_pixels_do_not():
     for method, level in (("svm", "level"), ("svm-pixels", PIXELS)):
         loud = Features.of(**{level: two_channels(500)["level"]})
         detector = detectors.make(method).fit(loud)
-        spread[method] = detector._standardised(loud, detector.state_).std(axis=0)
+        spread[method] = detector.joined(loud).std(axis=0)
     # A quiet channel is not made louder than the floor allows: a tenth of the median.
     assert spread["svm"][1] == pytest.approx(5 * spread["svm"][0], rel=0.1)
     assert spread["svm-pixels"][1] == pytest.approx(100 * spread["svm-pixels"][0], rel=0.1)
@@ -55,7 +55,7 @@ def test_channels_of_features_weigh_the_same_and_pixels_do_not():
 
 def test_a_level_counts_the_same_however_many_channels_it_has():
     detector = detectors.make("svm").fit(pooled_features(200))
-    x = detector._standardised(pooled_features(200), detector.state_)
+    x = detector.joined(pooled_features(200))
     low, high = np.square(x[:, :6]).sum(), np.square(x[:, 6:]).sum()
     assert low == pytest.approx(high, rel=1e-3)
 

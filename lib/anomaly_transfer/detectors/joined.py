@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from sklearn.decomposition import PCA
+from sklearn.utils.validation import check_is_fitted
 
 from anomaly_transfer import pixels
 from anomaly_transfer.detectors.base import Detector, finite
@@ -65,11 +66,14 @@ class JoinedDetector(Detector):
             joined = joined @ state["components"].T
         return state | self._fitted(joined)
 
+    def joined(self, features: Features) -> np.ndarray:
+        """The vectors that are worked on, float64, shape (n_images, d)."""
+        check_is_fitted(self, "state_")
+        x = self._standardised(features.select(self.levels_), self.state_)
+        return x @ self.state_["components"].T if "components" in self.state_ else x
+
     def _anomaly_score(self, features: Features) -> np.ndarray:
-        x = self._standardised(features, self.state_)
-        if "components" in self.state_:
-            x = x @ self.state_["components"].T
-        return self._scored(x)
+        return self._scored(self.joined(features))
 
     def _standardised(self, features: Features, state: dict[str, np.ndarray]) -> np.ndarray:
         parts = []

@@ -16,9 +16,9 @@ class SVMDetector(JoinedDetector):
 
     .. math:: s(x) = \rho - \sum_i \alpha_i \exp\left(-\gamma \lVert x_i - x \rVert^2\right)
 
-    over the support vectors :math:`x_i`. Source: Schölkopf et al. (2001), by scikit-learn. Published tables often
-    choose :math:`\gamma` by the test AUROC; here it is scikit-learn's ``"scale"``, the inverse of the total variance of
-    the normal images, which needs no label. Range of the score: -1 to rho, no unit. Memory grows with the square of the
+    over the support vectors :math:`x_i`. Source: Schölkopf et al. (2001), by scikit-learn. :math:`\gamma`
+    is a multiple of scikit-learn's ``"scale"``, the inverse of the total variance of the normal images, which needs no
+    label; to choose it by test AUROC would. Range of the score: -1 to rho, no unit. Memory grows with the square of the
     number of training images.
 
     Parameters
@@ -28,14 +28,19 @@ class SVMDetector(JoinedDetector):
         See :class:`JoinedDetector`.
     nu : float
         Upper bound of the share of training images on the wrong side, 0..1.
+    sharpness : float
+        Gamma as a multiple of ``"scale"``.
     """
 
-    def __init__(self, levels: tuple[str, ...] | None = None, pca: bool = False, nu: float = 0.1):
+    def __init__(
+        self, levels: tuple[str, ...] | None = None, pca: bool = False, nu: float = 0.1, sharpness: float = 1.0
+    ):
         super().__init__(levels, pca)
         self.nu = nu
+        self.sharpness = sharpness
 
     def _fitted(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        gamma = 1 / (x.shape[1] * x.var())
+        gamma = self.sharpness / (x.shape[1] * x.var())
         # The kernel by matrix products is many times faster than entry by entry.
         machine = OneClassSVM(kernel="precomputed", nu=self.nu).fit(rbf_kernel(x, gamma=gamma))
         return {

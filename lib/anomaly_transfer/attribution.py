@@ -1,0 +1,69 @@
+"""What a network looks at: which pixels a score is owed to.
+
+Explained in the chapter *Deep transfer for one class*.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from captum.attr import IntegratedGradients
+
+from anomaly_transfer.features import prepared
+from anomaly_transfer.images import Images
+from anomaly_transfer.oneclass import DeepSVDD
+
+#: Points on the way from the baseline to the image.
+STEPS = 24
+
+
+def attributed(run: DeepSVDD, images: Images, normal: Images) -> np.ndarray:
+    """How much of the score each pixel is owed, by integrated gradients.
+
+    Source: Sundararajan, Taly and Yan (2017), by captum: gradients of the score are summed along the straight way from a
+    baseline to the image. The baseline is the mean of some normal images, so that what is asked is what makes an image
+    *differ* from the normal.
+
+    Parameters
+    ----------
+    run : DeepSVDD
+        At the epoch of which it is asked (``load``).
+    images : Images
+    normal : Images
+        For the baseline.
+
+    Returns
+    -------
+    float array, shape (n_images, side, side)
+        Absolute attribution, summed over colours.
+    """
+    batches = prepared(normal, run.backbone, run.image_size, 32)
+    baseline = torch.from_numpy(np.concatenate(list(batches))).float().mean(dim=0, keepdim=True).to(run.device)
+    method = IntegratedGradients(lambda x: run.anomaly(run.code(x)))
+    maps = []
+    for batch in prepared(images, run.backbone, run.image_size, 1):
+        x = torch.from_numpy(batch).float().to(run.device)
+        found = method.attribute(x, baselines=baseline, n_steps=STEPS, internal_batch_size=STEPS)
+        maps.append(found.detach().abs().sum(dim=-1).cpu().numpy())
+    return np.concatenate(maps)
+
+
+def on_defect(maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
+    """Whether attribution lies on the defect.
+
+    Parameters
+    ----------
+    maps : float array, shape (n_images, side, side), not negative
+    masks : bool array, shape (n_images, side, side)
+        Each with a defect.
+
+    Returns
+    -------
+    DataFrame
+        One row an image: ``share`` of the attribution on the defect, ``area`` of the defect as a share of the image, and
+        ``ratio``, the first by the second: 1 is what attribution without any regard to the defect would have.
+    """
+    share = (maps * masks).sum(axis=(1, 2)) / maps.sum(axis=(1, 2))
+    area = masks.mean(axis=(1, 2))
+    return pd.DataFrame({"share": share, "area": area, "ratio": share / area})
