@@ -21,9 +21,9 @@ STEPS = 24
 def attributed(run: DeepSVDD, images: Images, normal: Images) -> np.ndarray:
     """How much of the score each pixel is owed, by integrated gradients.
 
-    Source: Sundararajan, Taly and Yan (2017), by captum: gradients of the score are summed along the straight way from a
-    baseline to the image. The baseline is the mean of some normal images, so that what is asked is what makes an image
-    *differ* from the normal.
+    Source: Sundararajan, Taly and Yan (2017), by captum: gradients of the score are summed along the straight way from
+    a baseline to the image. The baseline is the mean of some normal images, so that what is asked is what makes an
+    image *differ* from the normal.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def on_defect(maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row an image: ``share`` of the attribution on the defect, ``area`` of the defect as a share of the image, and
-        ``ratio``, the first by the second: 1 is what attribution without any regard to the defect would have.
+        One row an image: ``share`` of the attribution on the defect, ``area`` of the defect as a share of the image,
+        and ``ratio``, the first by the second: 1 is what attribution without any regard to the defect would have.
     """
     share = (maps * masks).sum(axis=(1, 2)) / maps.sum(axis=(1, 2))
     area = masks.mean(axis=(1, 2))
