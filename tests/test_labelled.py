@@ -193,6 +193,17 @@ def test_from_how_many_labels_on_the_head_is_better():
     assert np.isnan(labelled.overtaken(frame(never)).set_index("start").loc["imagenet", "k mean"])
 
 
+def test_auroc_along_shots_begins_with_the_best_detector_without_labels():
+    values = VALUES | {("imagenet", SEEN, 5): 0.85, ("imagenet", UNSEEN, 5): 0.75}
+    found = labelled.along_shots(frame(values))
+    part = found[found["start"] == "imagenet"].set_index("labels")["value"]
+    assert part.index.tolist() == ["0", "5", "all"]
+    assert part.to_list() == pytest.approx([0.8, 0.85, 0.95])
+    unseen = labelled.along_shots(frame(values), UNSEEN)
+    assert set(unseen["start"]) == {"imagenet"}, "no line where there is nothing but the detector without labels"
+    assert [labelled.shots(k) for k in (0, 50, ALL, np.nan)] == ["0", "50", "all", "never"]
+
+
 def test_a_real_run_has_every_method_and_the_same_draws_for_every_start(store):
     frames = [labelled.run("surfaces", "brick", start, 0, "smoke", store).frame() for start in ("random", "imagenet")]
     for found in frames:

@@ -204,6 +204,37 @@ def over_draws(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return each.mean().reset_index().assign(low=low, high=high)
 
 
+def along_shots(frame: pd.DataFrame, method: str = SEEN) -> pd.DataFrame:
+    """AUROC by the number of labelled anomalies, beginning with none: then it is the best label-free detector's.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Tables of :func:`run`.
+    method : {SEEN, UNSEEN}
+
+    Returns
+    -------
+    DataFrame
+        :data:`RUN`, ``start``, ``labels`` (``0``, ``1``, ..., ``all``), ``value``, ``low`` and ``high``; empty where
+        there is one type of anomaly only and ``method`` is :data:`UNSEEN`.
+    """
+    keys = [*RUN, "start"]
+    best = frame[keys].apply(tuple, axis=1).map(best_label_free(frame))
+    with_labels = frame["method"] == method
+    there = frame[keys].apply(tuple, axis=1).isin(set(frame.loc[with_labels, keys].apply(tuple, axis=1)))
+    rows = frame[with_labels | ((frame["method"] == best) & there)]
+    found = over_draws(rows, [*keys, "k"])
+    order = {k: number for number, k in enumerate((0, *SHOTS))}
+    found = found.sort_values("k", key=lambda k: k.map(order), kind="stable").sort_values(keys, kind="stable")
+    return found.assign(labels=found["k"].map(shots)).reset_index(drop=True)
+
+
+def shots(k: float) -> str:
+    """A number of labels in words."""
+    return "never" if np.isnan(k) else "all" if k == ALL else f"{k:.0f}"
+
+
 def gains(frame: pd.DataFrame) -> pd.DataFrame:
     """The gain of labels and transfer together, taken apart.
 

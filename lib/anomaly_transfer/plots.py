@@ -143,17 +143,24 @@ def intervals(
     return figure
 
 
-def level_profile(frame: pd.DataFrame, level: str, hue: str, label: str = "AUROC") -> Figure:
-    """A metric along the levels of the network, as a line with its interval band for each ``hue``."""
+def level_profile(
+    frame: pd.DataFrame,
+    level: str,
+    hue: str,
+    label: str = "AUROC",
+    xlabel: str = "level of the network, input to output",
+) -> Figure:
+    """A metric along named steps, e.g. the levels of a network, as a line with its interval band for each ``hue``."""
     figure, axis = plt.subplots(figsize=(6.2, 3.4))
     order = list(frame[level].unique())
     for number, (name, part) in enumerate(frame.groupby(hue, sort=False)):
         x = [order.index(value) for value in part[level]]
-        axis.plot(x, part["value"], marker="os"[number % 2], color=PALETTE[number], label=name)
+        axis.plot(x, part["value"], marker="os^D"[number % 4], color=PALETTE[number], label=name)
         axis.fill_between(x, part["low"], part["high"], color=PALETTE[number], alpha=0.18, linewidth=0)
     axis.axhline(0.5, color="grey", linestyle="--", linewidth=1)
-    axis.set_xticks(range(len(order)), order, rotation=45, ha="right")
-    axis.set(ylabel=label, xlabel="level of the network, input to output")
+    turned = {"rotation": 45, "ha": "right"} if max(map(len, order)) > 3 else {}
+    axis.set_xticks(range(len(order)), order, **turned)
+    axis.set(ylabel=label, xlabel=xlabel)
     axis.legend()
     return figure
 
