@@ -29,6 +29,10 @@ DIGITS := --category 0 --category 1 --category 2
 THINGS := --category airplane --category automobile --category bird
 RATES := --variant mahalanobis --variant rate-1e-4
 REMEDIES := $(RATES) $(patsubst %,--variant %,statistics-crossed statistics-score statistics-fixed squared diagonal euclidean euclidean-anchored rate-3e-6 rate-3e-4 batch-norms-trained late-levels last-level quarter-of-images all-images three-times-as-long)
+ONECLASS := $(patsubst %,--method %,svm svm-pixels svm-pca forest forest-pixels forest-pca pseudo-negatives pseudo-negatives-wide)
+FEATURES := --variant random --variant imagenet --variant random+normal
+OBJECTIVES := $(patsubst %,--variant %,svdd-scratch svdd-unguarded svdd-random svdd-imagenet negatives-random negatives-imagenet compact-random compact-imagenet compact-alone)
+DEPTHS := $(patsubst %,--variant %,random-head random-block random-whole imagenet-head imagenet-block imagenet-whole imagenet-whole-focal)
 SEEDS := --seed 0 --seed 1 --seed 2 --seed 3 --seed 4
 
 study: setup  ## Record the study runs of all benchmarks at hand under results/study (a night on two cores).
@@ -68,6 +72,28 @@ study: setup  ## Record the study runs of all benchmarks at hand under results/s
 	-$(TABLES) localised --benchmark magnetic_tile $(SEEDS)
 	-$(TABLES) localised --benchmark mvtec_ad --category metal_nut $(SEEDS)
 	-$(TABLES) localised --benchmark crackforest $(SEEDS)
+	$(STUDY) $(ONECLASS) --benchmark elpv --seed 0
+	$(STUDY) $(ONECLASS) --benchmark surfaces --seed 0
+	-for name in magnetic_tile crackforest mnist fashion_mnist cifar10; do $(STUDY) $(ONECLASS) --benchmark $$name --seed 0; done
+	$(TABLES) labelled --benchmark elpv --category mono $(FEATURES)
+	$(TABLES) oneclass --benchmark elpv --category mono $(OBJECTIVES)
+	$(TABLES) supervised --benchmark elpv --category mono $(DEPTHS)
+	$(TABLES) labelled --benchmark surfaces --category brick $(FEATURES)
+	$(TABLES) oneclass --benchmark surfaces --category brick $(OBJECTIVES)
+	$(TABLES) supervised --benchmark surfaces --category brick $(DEPTHS)
+	-$(TABLES) labelled --benchmark magnetic_tile $(FEATURES)
+	-$(TABLES) oneclass --benchmark magnetic_tile $(OBJECTIVES)
+	-$(TABLES) supervised --benchmark magnetic_tile $(DEPTHS)
+	-$(TABLES) labelled --benchmark crackforest $(FEATURES)
+	-$(TABLES) oneclass --benchmark crackforest $(OBJECTIVES)
+	-$(TABLES) supervised --benchmark crackforest $(DEPTHS)
+	-$(TABLES) labelled --benchmark mnist --category 0 $(FEATURES)
+	-$(TABLES) oneclass --benchmark mnist --category 0 $(OBJECTIVES)
+	-$(TABLES) supervised --benchmark mnist --category 0 $(DEPTHS)
+	-$(TABLES) labelled --benchmark cifar10 --category airplane $(FEATURES)
+	-$(TABLES) oneclass --benchmark cifar10 --category airplane $(OBJECTIVES)
+	-$(TABLES) supervised --benchmark cifar10 --category airplane $(DEPTHS)
+	-for name in mnist cifar10; do $(TABLES) oneclass --benchmark $$name --variant svdd-scratch-whole; done
 
 mvtec: setup  ## The second paper's benchmark by its protocol, at the profile full: needs MVTec AD and a GPU.
 	for study in tuned localised; do anomaly-transfer tables $$study --profile full --benchmark mvtec_ad $(SEEDS) --export results/tables/full; done

@@ -1,6 +1,7 @@
 """Networks trained with labels, and Part III's tables of trained networks."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -144,6 +145,10 @@ def test_the_rules_but_the_oracle_know_no_label(one_class, monkeypatch):
 def test_shrinking_is_found_in_the_tables(one_class):
     found = transferred.run("surfaces", "brick", "svdd-imagenet", 0, "smoke", one_class).frame()
     assert not transferred.collapsed(found).any()
+    other = transferred.run("surfaces", "brick", "negatives-imagenet", 0, "smoke", one_class).frame()
+    both = transferred.ended(pd.concat([found, other]), transferred.VARIANCE)
+    assert both["variant"].tolist() == ["svdd-imagenet", "negatives-imagenet"]
+    assert (both["epoch"] == SMOKE.oneclass_epochs).all()
     shrunk = found.copy()
     shrunk.loc[(found["measure"] == transferred.VARIANCE) & (found["epoch"] == found["epoch"].max()), "value"] = 1e-5
     assert transferred.collapsed(shrunk).all()

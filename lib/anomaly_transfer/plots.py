@@ -409,3 +409,30 @@ def curve_grid(
     figure.supylabel(label, fontsize="medium")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small")
     return figure
+
+
+def time_panels(
+    frame: pd.DataFrame, x: str, hue: str, panel: str, label: str, xlabel: str, reference: float | None = None
+) -> Figure:
+    """Lines along a continuous number, one panel below the other, for up to seven ``hue``.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``value`` and the columns named by the other parameters, which keep their order of appearance.
+    reference : float, optional
+        Where a dashed line marks chance, or no change.
+    """
+    panels = list(frame[panel].unique())
+    figure, axes = plt.subplots(len(panels), 1, figsize=(6.2, 2.1 * len(panels) + 1.2), sharex=True, squeeze=False)
+    for axis, name in zip(axes[:, 0], panels, strict=True):
+        for number, (line, part) in enumerate(frame[frame[panel] == name].groupby(hue, sort=False)):
+            marker = {"marker": "os^Dv<>"[number], "markersize": 4, "markevery": max(1, len(part) // 6)}
+            axis.plot(part[x], part["value"], color=PALETTE[number], label=line, **marker)
+        if reference is not None:
+            axis.axhline(reference, color="grey", linestyle="--", linewidth=1)
+        axis.set_title(name, fontsize="small", loc="left")
+        axis.set_ylabel(label)
+    axes[-1, 0].set_xlabel(xlabel)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
+    return figure

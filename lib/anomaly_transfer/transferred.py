@@ -242,7 +242,8 @@ def _rule(name: str, epoch: int, found: _Fold, clusters: np.ndarray | None, n_bo
 
 def ended(frame: pd.DataFrame, measure: str) -> pd.DataFrame:
     """The last epoch's value of one measure of the curves: one row a run, with its coordinates."""
-    rows = frame[(frame["kind"] == "curve") & (frame["measure"] == measure)]
+    # Numbered anew: tables that were put together repeat their row numbers.
+    rows = frame[(frame["kind"] == "curve") & (frame["measure"] == measure)].reset_index(drop=True)
     return rows.loc[rows.groupby(_RUN, sort=False)["epoch"].idxmax()]
 
 
