@@ -129,6 +129,7 @@ def test_without_guards_there_is_a_network_that_has_won_and_sees_nothing(tmp_pat
         assert len(np.unique(run.score(held_out))) == 1, "a collapsed network gives one score to all"
         assert run.variance() == 0
     assert losses[False] == 0
+    assert losses[True] > 0
     assert losses[True] == pytest.approx(float(made(tmp_path, normal, held_out, start).centre.square().sum()), rel=1e-4)
 
 

@@ -185,8 +185,8 @@ def resample(domain: Domains, seed: int, draw: int) -> dict[str, np.ndarray]:
 def over_draws(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean over draws and the range in which 95 % of them lie.
 
-    A draw has its own labelled images and its own resample of test images: the range says what other images would
-    have given. Classes of one draw are averaged first.
+    A draw has its own resample of test images and, unless all are used, its own labelled images: the range says what
+    others would have given, with the same normal images and the same division. Classes of one draw are averaged first.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
 
     With the AUROC of the best label-free detector and of the head with all labels, on random and on transferred
     features, the two-by-two design has a main effect of labels, one of transfer, and their interaction: what both
-    together bring beyond the sum.
+    together bring beyond the sum of what each brings alone.
 
     Parameters
     ----------
@@ -251,8 +251,9 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row a (benchmark, category, seed, part) with ``value``, ``low`` and ``high``; parts: ``labels``,
-        ``transfer``, ``interaction``, ``both`` (their sum: all labels on transferred features minus none on random
-        ones), and ``as published`` (all labels on transferred features minus the one-class SVM on pixels).
+        ``transfer``, ``interaction``, ``both`` (the sum of the main effects: all labels on transferred features minus
+        none on random ones), and ``as published`` (all labels on transferred features minus the one-class SVM on
+        pixels).
     """
     best = best_label_free(frame)
     rows = []

@@ -18,7 +18,7 @@ class SVMDetector(JoinedDetector):
 
     over the support vectors :math:`x_i`. Source: Schölkopf et al. (2001), by scikit-learn. :math:`\gamma`
     is a multiple of scikit-learn's ``"scale"``, the inverse of the total variance of the normal images, which needs no
-    label; to choose it by test AUROC would. Range of the score: -1 to rho, no unit. Memory grows with the square of the
+    label; to choose it by test AUROC would. Range of the score: up to rho, no unit. Memory grows with the square of the
     number of training images.
 
     Parameters
