@@ -16,7 +16,7 @@ def methods() -> dict[str, Callable[..., Detector]]:
     """What makes an unfitted detector, by method name.
 
     >>> sorted(methods())[:3]
-    ['gaussian', 'gaussian-diagonal', 'gaussian-euclidean']
+    ['forest', 'forest-pca', 'forest-pixels']
     """
     found: dict[str, Callable[..., Detector]] = {}
     for module in pkgutil.iter_modules(__path__):
