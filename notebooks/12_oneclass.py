@@ -289,7 +289,7 @@ Markdown(
 #
 # A mean over ten classes hides which of them are easy, and with which method:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of nine one-class detectors for each digit of MNIST, as a table shaded by value"}, "figure": {"name": "fig-digits", "caption": "AUROC of nine detectors on MNIST, with each digit in turn as the normal class: official split, all images. (Data: MNIST; recorded.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of nine one-class detectors for each digit of MNIST, as a table shaded by value"}, "figure": {"name": "fig-digit-classes", "caption": "AUROC of nine detectors on MNIST, with each digit in turn as the normal class: official split, all images. (Data: MNIST; recorded.)"}}
 figure = plots.heat_table(of_category.loc["mnist"].T)
 
 # %% tags=["hide-input"]
