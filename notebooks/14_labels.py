@@ -56,8 +56,10 @@ plots.use_style()
 # The paper compares $D$ with some form of $A$. The two missing cells tell what each of the two is worth. With both main effects and the interaction,
 #
 # $$
-# \underbrace{D - A}_{\text{both}} = \underbrace{\tfrac12[(C-A)+(D-B)]}_{\text{labels}} + \underbrace{\tfrac12[(B-A)+(D-C)]}_{\text{transfer}},
-# \qquad \text{interaction} = (D-C)-(B-A).
+# \begin{aligned}
+# \underbrace{D - A}_{\text{both}} &= \underbrace{\tfrac12[(C-A)+(D-B)]}_{\text{labels}} + \underbrace{\tfrac12[(B-A)+(D-C)]}_{\text{transfer}} , \\
+# \text{interaction} &= (D-C)-(B-A) .
+# \end{aligned}
 # $$ (eq-factorial)
 #
 # The two main effects add up to $D - A$ by themselves, since each is averaged over the other. The interaction is what $D - A$ has beyond
