@@ -35,7 +35,6 @@ from anomaly_transfer import (
     plots,
     profiles,
     published,
-    records,
 )
 from anomaly_transfer.detectors.gaussian import COVARIANCES
 
@@ -227,14 +226,7 @@ Markdown(
 # recommended split.
 
 # %% tags=["hide-input"]
-recorded = experiments.table(
-    record
-    for record in records.recorded("study")
-    if record.experiment.method in methods
-    and record.experiment.seed == 0
-    and record.experiment.split
-    == benchmarks.get(record.experiment.benchmark).splits[0]
-)
+recorded = experiments.recorded(methods)
 recorded["distance"] = recorded["method"].map(methods)
 of_category = recorded.pivot_table(
     index=["benchmark", "category"], columns="distance", values="value", sort=False

@@ -172,8 +172,8 @@ def test_with_masks_a_localiser_is_judged_by_pixels(store):
 
 def test_small_pictures_are_not_enlarged_beyond_sense(store):
     profile = profiles.get("study")
-    assert experiments.input_size(profile, benchmarks.get("mnist5k").load("0", 20)) == 112
-    assert experiments.input_size(profile, benchmarks.get("elpv").load("mono", 20)) == 224
+    assert benchmarks.get("mnist5k").load("0", 20).input_side(profile.image_size) == 112
+    assert benchmarks.get("elpv").load("mono", 20).input_side(profile.image_size) == 224
 
 
 def test_a_benchmark_that_is_not_at_hand_says_how_to_get_it(store):

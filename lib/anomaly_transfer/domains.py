@@ -137,25 +137,26 @@ def study(
     name: str,
     module: str,
     settings: Sequence[str],
-    domain: Domains,
-    start: str,
+    category: Category,
+    how: dict[str, str],
     seed: int,
     sizes: Profile,
     compute: Callable[[], pd.DataFrame],
     store: Store,
     others: Sequence[Category] = (),
 ) -> Table:
-    """The table of one experiment of Part I on one category: from the store if nothing has changed, else computed.
+    """The table of one experiment on one category: from the store if nothing has changed, else computed.
 
     Parameters
     ----------
     name, module : str
         Of the experiment, and of the code that computes it.
     settings : sequence of str
-        Sizes of the profile on which the numbers depend, besides those of the network and its training.
-    domain : Domains
-    start : str
-        One of :data:`STARTS`.
+        Names of the profile's sizes on which the numbers depend.
+    category : Category
+        All of its images count.
+    how : dict of str to str
+        The one coordinate besides benchmark, category, seed and profile: ``{"start": ...}`` or ``{"variant": ...}``.
     seed : int
     sizes : Profile
     compute : callable
@@ -164,14 +165,13 @@ def study(
     others : sequence of Category
         Further categories whose data are used.
     """
-    category = domain.category
     pictures = not isinstance(category.content, Features)
     where = {"benchmark": category.benchmark, "category": category.name}
     return kept(
         study=name,
         module=module,
-        coordinates={**where, "start": start, "seed": seed, "profile": sizes.name},
-        settings=sizes.model_dump(include={*settings, *_SIZES}),
+        coordinates={**where, **how, "seed": seed, "profile": sizes.name},
+        settings=sizes.model_dump(include=set(settings)),
         data=data_hash(category, *others),
         weights=backbones.weights_hash(sizes.backbone) if pictures else "none",
         compute=compute,
@@ -180,7 +180,8 @@ def study(
     )
 
 
-_SIZES = ("backbone", "image_size", "images_per_category", "self_supervised_images", "self_supervised_epochs")
+#: What of a profile the features of the four networks depend on.
+SIZES = ("backbone", "image_size", "images_per_category", "self_supervised_images", "self_supervised_epochs")
 
 
 def data_hash(category: Category, *others: Category) -> str:
@@ -276,7 +277,7 @@ def _some(images: Images, profile: Profile) -> Images:
 def see(network: Backbone, images: Images, side: int, store: Store, levels: Sequence[str] | None = None) -> Features:
     """Features of images as one of the networks sees them.
 
-    Parameters as ``Store.features``, with ``side`` of the network's input in pixels (``experiments.input_size``).
+    Parameters as ``Store.features``, with ``side`` of the network's input in pixels (``Category.input_side``).
     Compiling a network takes as long as some hundred images, so that it is worth it for the pre-trained one, which all
     chapters use, and for many images only.
     """

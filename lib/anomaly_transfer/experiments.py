@@ -116,6 +116,34 @@ def table(found: Iterable[Record], metric: str = "auroc", group: str = "target")
     )
 
 
+def recorded(methods: Iterable[str], profile: str = "study") -> pd.DataFrame:
+    """Headline AUROC of recorded runs, by the recommended split of each benchmark and of seed 0.
+
+    Parameters
+    ----------
+    methods : iterable of str
+    profile : str
+
+    Returns
+    -------
+    DataFrame
+        As :func:`table`.
+
+    Raises
+    ------
+    StoreError
+        If there are no recorded runs of the profile.
+    """
+    wanted = set(methods)
+    return table(
+        record
+        for record in records.recorded(profile)
+        if record.experiment.method in wanted
+        and record.experiment.seed == 0
+        and record.experiment.split == benchmarks.get(record.experiment.benchmark).splits[0]
+    )
+
+
 def by_group(record: Record, store: Store | None = None) -> pd.DataFrame:
     """What the headline number is made of: counts and AUROC of each group, indexed by group.
 
@@ -214,7 +242,9 @@ class _Plan:
             raise ValueError(
                 f"{experiment.benchmark} gives one feature vector an image: {experiment.method} needs pictures."
             )
-        self.image_size = pixels.SIDE if self.detector.kind == "pixels" else input_size(self.profile, self.category)
+        self.image_size = (
+            pixels.SIDE if self.detector.kind == "pixels" else self.category.input_side(self.profile.image_size)
+        )
         self.settings = self.profile.model_dump(include=set(_SIZES)) | {"image_size": self.image_size}
         if not self.benchmark.pictures:
             self.settings |= {"backbone": "as the benchmark gives them", "image_size": 0}
@@ -318,11 +348,6 @@ class _Plan:
         return "; ".join(notes)
 
 
-def input_size(profile: profiles.Profile, category: Category) -> int:
-    """Side of the network's input for a category, pixels: the profile's, unless the pictures are too small for it."""
-    return min(profile.image_size, category.largest_input or profile.image_size)
-
-
 _SIZES = ("backbone", "image_size", "images_per_category", "bootstrap", "memory_bank")
 
 
@@ -346,7 +371,7 @@ def features_for(
     store = store or Store()
     if kind == "pixels":
         return store.pixels(category.images)
-    backbone, side = pretrained(profile.backbone), input_size(profile, category)
+    backbone, side = pretrained(profile.backbone), category.input_side(profile.image_size)
     if kind == "pooled":
         return store.features(category.images, backbone, side)
     return store.features(category.images, backbone, side, levels or map_levels(backbone))

@@ -18,7 +18,6 @@ from sklearn.metrics import roc_auc_score
 from anomaly_transfer import benchmarks, domains, profiles
 from anomaly_transfer.benchmarks.surfaces import CONTROL
 from anomaly_transfer.domains import Domains
-from anomaly_transfer.experiments import input_size
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.similarity import transferability
 from anomaly_transfer.store import Store
@@ -59,10 +58,11 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
 
     def compute() -> pd.DataFrame:
         normal = domain.category.images.take(domain.rows(domain.source, NORMAL))
-        side = input_size(sizes, domain.category)
+        side = domain.category.input_side(sizes.image_size)
         network, history = domains.network(start, sizes, normal, side, seed, store)
         features = domains.see(network, domain.category.images, side, store)
-        arrays = {level: _standardised(features[level], domain) for level in domains.levels(network)}
+        inside = domain.rows(domain.source, NORMAL)
+        arrays = {level: standardised(features[level], features[level][inside]) for level in domains.levels(network)}
         # Each level counts the same, however many channels it has.
         arrays = {level: x / np.sqrt(x.shape[1]) for level, x in arrays.items()}
         rows = few_shot(domain, {ALL: np.hstack(list(arrays.values()))}, SHOTS, sizes.draws, seed)
@@ -72,7 +72,9 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         rows += [_row(LOSS, "", ALL, 0, epoch, value) for epoch, value in enumerate(history)]
         return pd.DataFrame(rows)
 
-    return domains.study("few_shot", __name__, ("draws",), domain, start, seed, sizes, compute, store)
+    return domains.study(
+        "few_shot", __name__, (*domains.SIZES, "draws"), domain.category, {"start": start}, seed, sizes, compute, store
+    )
 
 
 def few_shot(
@@ -190,9 +192,18 @@ def _row(task: str, anomaly_class: str, level: str, k: int, draw: int, value: fl
     return {"task": task, "anomaly_class": anomaly_class, "level": level, "k": k, "draw": draw, "value": float(value)}
 
 
-def _standardised(x: np.ndarray, domain: Domains) -> np.ndarray:
-    """Each channel in standard deviations of the source's normal images, which need no label."""
-    normal = x[domain.rows(domain.source, NORMAL)]
+def standardised(x: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Each channel in standard deviations of normal images, which need no label.
+
+    Parameters
+    ----------
+    x : float array, shape (n, d)
+    normal : float array, shape (n_normal, d)
+
+    Returns
+    -------
+    float array, shape (n, d)
+    """
     deviation = normal.std(axis=0)
     return (x - normal.mean(axis=0)) / np.maximum(deviation, 0.1 * np.median(deviation) + 1e-6)
 

@@ -18,8 +18,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from anomaly_transfer import benchmarks, detectors, domains, profiles, sources
 from anomaly_transfer.benchmarks.surfaces import CONTROL
 from anomaly_transfer.domains import Domains
-from anomaly_transfer.experiments import input_size
 from anomaly_transfer.features import Features
+from anomaly_transfer.few_shot import standardised
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.splits import N_FOLDS
 from anomaly_transfer.store import Store
@@ -70,7 +70,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
     def compute() -> pd.DataFrame:
         images = domain.category.images
         normal = images.take(domain.rows(domain.source, NORMAL))
-        side = input_size(sizes, domain.category)
+        side = domain.category.input_side(sizes.image_size)
         network, _ = domains.network(start, sizes, normal, side, seed, store)
         where = f"{benchmark}/{category}"
         unrelated = [sources.beside(normal, where, N_UNRELATED, seed)[name] for name in ("photographs", "materials")]
@@ -84,7 +84,9 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         ]
         return pd.concat(frames, ignore_index=True)
 
-    return domains.study("labelled", __name__, ("draws",), domain, start, seed, sizes, compute, store)
+    return domains.study(
+        "labelled", __name__, (*domains.SIZES, "draws"), domain.category, {"start": start}, seed, sizes, compute, store
+    )
 
 
 def with_labels(
@@ -110,8 +112,7 @@ def with_labels(
         See :func:`run`.
     """
     normal = domain.rows(domain.source, NORMAL)
-    scale = _Scale(features.take(normal))
-    x = np.vstack([scale(part) for part in (features, *unrelated)])
+    x = np.vstack([_joined(part, features.take(normal)) for part in (features, *unrelated)])
     # Inner products once, for all the heads; the one that is added stands for an intercept.
     inner = x @ x.T + 1
     outside = np.arange(len(features), len(x))
@@ -355,6 +356,12 @@ def _scored(inner: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> np.
     return head.predict(inner[:, rows])
 
 
+def _joined(features: Features, normal: Features) -> np.ndarray:
+    """Levels side by side, each of the same weight, in standard deviations of normal images."""
+    parts = [standardised(features[level], normal[level]) / np.sqrt(normal[level].shape[1]) for level in normal.levels]
+    return np.hstack(parts)
+
+
 def _rows(
     method: str, test: dict[str, np.ndarray], scores: np.ndarray, types: Sequence[str], k: int, draw: int
 ) -> list[dict]:
@@ -367,20 +374,3 @@ def _rows(
             value = roc_auc_score(np.repeat([0, 1], [len(normal), len(anomalous)]), np.concatenate([normal, anomalous]))
             found.append({"method": method, "anomaly_class": name, "k": k, "draw": draw, "value": float(value)})
     return found
-
-
-class _Scale:
-    """Levels joined, each channel in standard deviations of normal images and each level of the same weight."""
-
-    def __init__(self, normal: Features):
-        self.levels = normal.levels
-        self.of = {}
-        for level in self.levels:
-            x = normal[level]
-            deviation = x.std(axis=0)
-            floor = 0.1 * np.median(deviation) + 1e-6
-            self.of[level] = x.mean(axis=0), np.maximum(deviation, floor) * np.sqrt(x.shape[1])
-
-    def __call__(self, features: Features) -> np.ndarray:
-        parts = [(features[level] - self.of[level][0]) / self.of[level][1] for level in self.levels]
-        return np.hstack(parts)

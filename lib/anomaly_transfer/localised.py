@@ -12,17 +12,16 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from anomaly_transfer import backbones, benchmarks, detectors, profiles, stopping, tuned
+from anomaly_transfer import benchmarks, detectors, domains, profiles, stopping, tuned
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.detectors.base import Localiser, pixel_scores, worst_patch
-from anomaly_transfer.domains import data_hash
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import Interval, evaluate, localisation, paired_difference, paired_localisation
 from anomaly_transfer.features import map_levels
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import Fold
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table, kept
+from anomaly_transfer.tables import Table
 
 #: A Gaussian at every position, and one for all positions.
 DETECTORS = ("patch-gaussian", "patch-shared")
@@ -117,29 +116,23 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     whole = benchmarks.get(benchmark).load(category, sizes.limit)
     if not whole.annotations.has_masks:
         raise DataError(f"{benchmark}/{category} has no masks: there is nothing to compare a map with.")
-    return kept(
-        study="localised",
-        module=__name__,
-        coordinates={
-            "benchmark": benchmark,
-            "category": category,
-            "variant": variant,
-            "seed": seed,
-            "profile": sizes.name,
-        },
-        settings=sizes.model_dump(include=set(tuned.SIZES)),
-        data=data_hash(whole),
-        weights=backbones.weights_hash(sizes.backbone),
-        compute=lambda: _rows(whole, variant, seed, sizes, store),
-        note=whole.note,
-        store=store,
+    return domains.study(
+        "localised",
+        __name__,
+        tuned.SIZES,
+        whole,
+        {"variant": variant},
+        seed,
+        sizes,
+        lambda: _rows(whole, variant, seed, sizes, store),
+        store,
     )
 
 
 def heat(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> Heat:
     """Fine-tune in one fold, fit the detectors on the maps of the tuning images, and score the test images."""
     tuning, images = tuned.trained(category, fold, variant, seed, sizes, store)
-    side = tuned.side(category, sizes)
+    side = category.input_side(sizes.tuned_image_size)
     stop = stopping.best(tuning.validation(), tuned.PATIENCE)
     epochs = dict(zip(STATES, (0, stop, tuning.epochs), strict=True))
     levels = map_levels(tuning.start)

@@ -102,8 +102,11 @@ def fit(
     """
     network = backbones.load(backbone)
     detector = detectors.make(method, seed=seed)
-    of_kind = {"pooled": network.levels, "maps": map_levels(network), "pixels": (pixels.LEVEL,)}
-    levels = detector.levels or of_kind[detector.kind]
+    levels = detector.levels
+    if levels is None:
+        # The strides of maps take a forward pass to find.
+        known = {"pooled": network.levels, "pixels": (pixels.LEVEL,)}
+        levels = known.get(detector.kind) or map_levels(network)
     description = Description(
         method=method,
         seed=seed,

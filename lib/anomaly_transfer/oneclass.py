@@ -6,6 +6,7 @@ photographs of other things, which are no anomalies), and all stop by the stand-
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -110,9 +111,9 @@ class OneClassRun(Run):
             found = [self.anomaly(self.code(torch.from_numpy(batch).to(self.device))).cpu() for batch in batches]
         return torch.cat(found).double().numpy()[:, None]
 
+    @abstractmethod
     def anomaly(self, code: torch.Tensor) -> torch.Tensor:
         """How anomalous features, shape (n, d), are: shape (n,)."""
-        raise NotImplementedError
 
 
 class DeepSVDD(OneClassRun):
@@ -227,7 +228,7 @@ class Compactness(OneClassRun):
 
 
 def width(start: Backbone, image_size: int) -> int:
-    """Channels of the last level of a network."""
+    """Channels of the last level of a network, for an input of ``image_size`` pixels a side."""
     device = next(start.network.parameters()).device
     with torch.no_grad():
         return start.level_maps(torch.zeros(1, image_size, image_size, 3, device=device))[-1].shape[1]

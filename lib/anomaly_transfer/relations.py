@@ -25,7 +25,6 @@ from anomaly_transfer.detectors.patch import patch_features
 from anomaly_transfer.domains import Domains
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import Interval
-from anomaly_transfer.experiments import input_size
 from anomaly_transfer.features import Features, map_levels
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
@@ -78,11 +77,13 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         if isinstance(domain.category.content, Features):
             return _of_vectors(domain, others, sizes, seed)
         normal = domain.category.images.take(domain.rows(domain.source, NORMAL))
-        network, _ = domains.network(start, sizes, normal, input_size(sizes, domain.category), seed, store)
+        network, _ = domains.network(start, sizes, normal, domain.category.input_side(sizes.image_size), seed, store)
         return _of_images(domain, start, network, sizes, seed, store)
 
-    settings = ("sample", "permutations", "halves")
-    return domains.study("relations", __name__, settings, domain, start, seed, sizes, compute, store, others)
+    settings = (*domains.SIZES, "sample", "permutations", "halves")
+    return domains.study(
+        "relations", __name__, settings, domain.category, {"start": start}, seed, sizes, compute, store, others
+    )
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def separability(
 
 
 def _of_images(domain: Domains, start: str, network: Backbone, sizes: Profile, seed: int, store: Store) -> pd.DataFrame:
-    category, side = domain.category, input_size(sizes, domain.category)
+    category, side = domain.category, domain.category.input_side(sizes.image_size)
     beside = sources.beside(category.images, f"{category.benchmark}/{category.name}", sizes.sample, seed)
     groups = {"photographs": sources.photograph_of(sizes.sample)}
     levels = domains.levels(network)
@@ -401,7 +402,7 @@ def _patches(
     store: Store,
 ) -> list[pd.DataFrame]:
     """The same for single patches: on the defect, and, in the same pictures, as far from it as can be."""
-    category, side = domain.category, input_size(sizes, domain.category)
+    category, side = domain.category, domain.category.input_side(sizes.image_size)
     (level,) = map_levels(network, strides=(16,))
     maps = domains.see(network, category.images, side, store, (level,))
     grid = maps.arrays[level].shape[-2:]

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import nn
 from torchvision.ops import sigmoid_focal_loss
 
-from anomaly_transfer import backbones, benchmarks, domains, profiles, selfsupervised, sources, stopping
+from anomaly_transfer import backbones, benchmarks, domains, profiles, selfsupervised, sources, stopping, training
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import evenly_spaced
 from anomaly_transfer.domains import Domains
@@ -26,16 +26,15 @@ from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import evaluate
 from anomaly_transfer.experiments import pretrained
 from anomaly_transfer.features import default_device
-from anomaly_transfer.fingerprint import code_hash, digest
 from anomaly_transfer.images import ImageArray, Images
 from anomaly_transfer.labelled import ALL, EXPOSURE, N_UNRELATED, SEEN, UNSEEN, drawn, usable
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.oneclass import width
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table, kept
+from anomaly_transfer.tables import Table
 from anomaly_transfer.training import NOTHING, Run, Schedule
-from anomaly_transfer.transferred import FROM, IMAGENET, RANDOM, SIZES
+from anomaly_transfer.transferred import FROM, IMAGENET, LAST, RANDOM, SIZES, VALIDATION
 from anomaly_transfer.tuned import parted
 
 #: Labelled anomalies to train with.
@@ -45,8 +44,6 @@ DEPTHS = {"head": NOTHING, "block": "stage7", "whole": None}
 FOCAL = f"{IMAGENET}-whole-focal"
 VARIANTS = (*(f"{start}-{depth}" for start in (RANDOM, IMAGENET) for depth in DEPTHS), FOCAL)
 DEFAULT = f"{IMAGENET}-block"
-#: Rules that choose an epoch, neither of which knows a test label.
-VALIDATION, LAST = "validation", "last epoch"
 BATCH = 16
 
 
@@ -167,22 +164,8 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
                 tasks.append((UNSEEN, k, [name for name in types if name not in left_out], left_out))
         return pd.DataFrame([row for task in tasks for row in _tested(domain, variant, seed, sizes, store, *task)])
 
-    return kept(
-        study="supervised",
-        module=__name__,
-        coordinates={
-            "benchmark": benchmark,
-            "category": category,
-            "variant": variant,
-            "seed": seed,
-            "profile": sizes.name,
-        },
-        settings=sizes.model_dump(include=set(SIZES)),
-        data=domains.data_hash(domain.category),
-        weights=backbones.weights_hash(sizes.backbone),
-        compute=compute,
-        note=domain.category.note,
-        store=store,
+    return domains.study(
+        "supervised", __name__, SIZES, domain.category, {"variant": variant}, seed, sizes, compute, store
     )
 
 
@@ -193,7 +176,7 @@ def trained(
     images = domain.category.images
     normal = domain.rows(domain.source, NORMAL)
     train, held = parted(domain.category, evenly_spaced(normal, sizes.oneclass_images or len(normal)), seed)
-    side = min(sizes.oneclass_image_size, domain.category.largest_input or sizes.oneclass_image_size)
+    side = domain.category.input_side(sizes.oneclass_image_size)
     start_name, depth = variant.removesuffix("-focal").split("-")
     start = pretrained(sizes.backbone)
     if start_name == RANDOM:
@@ -213,17 +196,9 @@ def trained(
     }
     recipe = Recipe(**{"epochs": sizes.oneclass_epochs, "batch": BATCH, **settings})
     held_out = images.take(held)
-    key = digest(
-        {
-            "images": [pictures.fingerprint, held_out.fingerprint, int(anomalous.sum())],
-            "start": start.fingerprint(),
-            "image_size": side,
-            "recipe": recipe.model_dump(),
-            "seed": seed,
-            "code": code_hash(__name__),
-        }
-    )
-    with store.resuming("tunings", key) as folder:
+    # By kind, since which images are called anomalous matters.
+    parts = (pictures.take(np.flatnonzero(~anomalous)), pictures.take(np.flatnonzero(anomalous)), held_out)
+    with training.stored(store, __name__, parts, start, side, recipe, seed) as folder:
         made = LabelledRun(pictures, anomalous, held_out, start, side, recipe, folder, seed)
         made.run()
     return made

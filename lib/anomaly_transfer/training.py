@@ -12,6 +12,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,8 +30,10 @@ from anomaly_transfer import stopping, vicinal
 from anomaly_transfer.backbones import Backbone, with_network
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import prepared
+from anomaly_transfer.fingerprint import code_hash, digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import sealed
+from anomaly_transfer.store import Store
 
 #: All levels together: their scores summed.
 SUM = "sum"
@@ -321,6 +324,37 @@ class Run(ABC):
         """Stand-ins of the held-out images, the same for all epochs."""
         (images,) = prepared(self.held_out, self.backbone, self.image_size, len(self.held_out))
         return {kind: vicinal.stand_ins(kind, images, self.seed) for kind in vicinal.KINDS}
+
+
+@contextmanager
+def stored(
+    store: Store, module: str, images: Sequence[Images], start: Backbone, image_size: int, recipe: Schedule, seed: int
+) -> Iterator[Path]:
+    """The folder in the store for a training with these ingredients: a finished run is read, a broken one goes on.
+
+    Parameters
+    ----------
+    store : Store
+    module : str
+        The objective's, whose code the result depends on.
+    images : sequence of Images
+        All that are looked at, in a fixed order: to train on, held out, of reference.
+    start, image_size, recipe, seed
+        See :class:`Run`.
+    """
+    key = digest(
+        {
+            "images": [part.fingerprint for part in images],
+            "numbers": [len(part) for part in images],
+            "start": start.fingerprint(),
+            "image_size": image_size,
+            "recipe": recipe.model_dump(),
+            "seed": seed,
+            "code": code_hash(module),
+        }
+    )
+    with store.resuming("tunings", key) as folder:
+        yield folder
 
 
 def check_level(start: Backbone, level: str | None) -> None:

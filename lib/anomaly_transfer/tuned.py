@@ -16,21 +16,19 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupShuffleSplit, KFold, ShuffleSplit
 
-from anomaly_transfer import backbones, benchmarks, finetune, profiles, similarity, stopping, training, vicinal
+from anomaly_transfer import benchmarks, domains, finetune, profiles, similarity, stopping, training, vicinal
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category, evenly_spaced
-from anomaly_transfer.domains import data_hash
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import evaluate, paired_difference
 from anomaly_transfer.experiments import pretrained
 from anomaly_transfer.finetune import Recipe
-from anomaly_transfer.fingerprint import code_hash, digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import N_FOLDS, SPLITS, Fold
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table, kept
+from anomaly_transfer.tables import Table
 from anomaly_transfer.training import Tuning
 
 #: Our protocol, said beforehand, since the paper's settings are unknown to us: what is varied, one thing at a time.
@@ -124,23 +122,7 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
         rows = [row for number, part in enumerate(done) for row in _curves(part, number)]
         return pd.DataFrame([*rows, *_rules(done, whole, sizes)])
 
-    return kept(
-        study="tuned",
-        module=__name__,
-        coordinates={
-            "benchmark": benchmark,
-            "category": category,
-            "variant": variant,
-            "seed": seed,
-            "profile": sizes.name,
-        },
-        settings=sizes.model_dump(include=set(SIZES)),
-        data=data_hash(whole),
-        weights=backbones.weights_hash(sizes.backbone),
-        compute=compute,
-        note=whole.note,
-        store=store,
-    )
+    return domains.study("tuned", __name__, SIZES, whole, {"variant": variant}, seed, sizes, compute, store)
 
 
 #: What of a profile these experiments depend on.
@@ -233,13 +215,15 @@ def trained(
     epochs = sizes.tuned_epochs * (3 if variant == LONGER else 1)
     recipe = Recipe(**{"epochs": epochs, **RECIPES.get(variant, {})})
     images, held_out = category.images.take(train), category.images.take(held)
-    return tune(images, held_out, pretrained(sizes.backbone), side(category, sizes), recipe, seed, store), images
+    return tune(
+        images, held_out, pretrained(sizes.backbone), category.input_side(sizes.tuned_image_size), recipe, seed, store
+    ), images
 
 
 def tested(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> _Fold:
     """Fine-tune in one fold, then score its test images with the network of every epoch."""
     tuning, images = trained(category, fold, variant, seed, sizes, store)
-    test, image_size = category.images.take(fold.test), side(category, sizes)
+    test, image_size = category.images.take(fold.test), category.input_side(sizes.tuned_image_size)
     # From here on, labels may be known: nothing is trained or chosen by them any more, but the oracle.
     kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
     frozen = finetune.gaussians(tuning.start, images, image_size)
@@ -271,26 +255,12 @@ def _likeness(first, now) -> dict[str, list[float]]:
     }
 
 
-def side(category: Category, sizes: Profile) -> int:
-    """Side of the network's input, pixels."""
-    return min(sizes.tuned_image_size, category.largest_input or sizes.tuned_image_size)
-
-
 def tune(
     images: Images, held_out: Images, start: Backbone, image_size: int, recipe: Recipe, seed: int, store: Store
 ) -> Tuning:
     """``finetune.tune`` in the store: a finished run is read, one that was broken off goes on."""
-    key = digest(
-        {
-            "images": [images.fingerprint, held_out.fingerprint],
-            "start": start.fingerprint(),
-            "image_size": image_size,
-            "recipe": recipe.model_dump(),
-            "seed": seed,
-            "code": code_hash("anomaly_transfer.finetune"),
-        }
-    )
-    with store.resuming("tunings", key) as folder:
+    parts = (images, held_out)
+    with training.stored(store, "anomaly_transfer.finetune", parts, start, image_size, recipe, seed) as folder:
         return finetune.tune(images, held_out, start, image_size, recipe, folder, seed)
 
 

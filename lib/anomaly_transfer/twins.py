@@ -16,7 +16,6 @@ from anomaly_transfer import benchmarks, domains, profiles, similarity, sources
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.domains import Domains
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.experiments import input_size
 from anomaly_transfer.features import Features
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
@@ -69,7 +68,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         probes = np.concatenate(
             [rng.permutation(domain.rows(domain.target, name))[: sizes.sample] for name in (NORMAL, *domain.classes)]
         )
-        images, side = domain.category.images.take(probes), input_size(sizes, domain.category)
+        images, side = domain.category.images.take(probes), domain.category.input_side(sizes.image_size)
         normal = domain.category.images.take(domain.rows(domain.source, NORMAL))
 
         def seen_by(number: int, images_of: Images | None) -> tuple[Backbone, Features]:
@@ -88,8 +87,8 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
             rows += _related(domains.levels(network), reference, other, name, objects, sizes)
         return pd.DataFrame(rows)
 
-    settings = ("sample", "permutations", "halves")
-    return domains.study("twins", __name__, settings, domain, start, seed, sizes, compute, store)
+    settings = (*domains.SIZES, "sample", "permutations", "halves")
+    return domains.study("twins", __name__, settings, domain.category, {"start": start}, seed, sizes, compute, store)
 
 
 def _curricula(domain: Domains, most: int, seed: int) -> dict[str, Images]:

@@ -61,6 +61,10 @@ class Category:
             raise DataError(f"{self.benchmark} gives one feature vector an image: there are no pictures.")
         return self.content
 
+    def input_side(self, wanted: int) -> int:
+        """Side of the network's input, pixels: the one that is wanted, unless the pictures are too small for it."""
+        return min(wanted, self.largest_input or wanted)
+
     def masks(self, rows: Sequence[int] | np.ndarray, side: int) -> list[np.ndarray | None]:
         """Defect masks as the network sees the images: squares of ``side`` pixels.
 

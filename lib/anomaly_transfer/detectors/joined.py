@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -87,10 +88,10 @@ class JoinedDetector(Detector):
             parts.append((x - state[f"{level}/mean"]) / state[f"{level}/scale"])
         return np.hstack(parts)
 
+    @abstractmethod
     def _fitted(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Fit on joined features, shape (n, d), and return what is to be kept besides the scales."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _scored(self, x: np.ndarray) -> np.ndarray:
         """Score joined features, shape (n, d); higher is more anomalous."""
-        raise NotImplementedError
