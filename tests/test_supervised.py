@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from anomaly_transfer import benchmarks, domains, profiles, supervised, training, transferred
+from anomaly_transfer import benchmarks, domains, labelled, profiles, supervised, training, transferred
 from anomaly_transfer.errors import DataError
+from anomaly_transfer.evaluation import evaluate
 from anomaly_transfer.images import ImageArray
 from anomaly_transfer.labelled import ALL, EXPOSURE, SEEN, UNSEEN
 from anomaly_transfer.labels import NORMAL
@@ -96,6 +97,41 @@ def test_training_images_are_of_the_source_and_of_known_types(store, monkeypatch
     assert not {*seen["pictures"].hashes} & {*seen["held_out"].hashes}
     of_kind = np.array([kinds[h] != NORMAL for h in seen["pictures"].hashes])
     assert np.array_equal(of_kind, seen["anomalous"])
+
+
+def test_labels_and_groups_are_those_of_the_linear_head(store, monkeypatch):
+    domain = domains.divide(benchmarks.get("surfaces").load("brick"), 0)
+    types = labelled.usable(domain)
+    expected = labelled.drawn([domain.rows(domain.source, name) for name in types], 5, np.random.default_rng([0, 5, 0]))
+    seen = {}
+
+    class Stub:
+        epoch = 0
+
+        def __init__(self, pictures, anomalous, *_):
+            seen["labelled"] = pictures.take(np.flatnonzero(anomalous)).hashes
+
+        def run(self):
+            pass
+
+        def load(self, epoch):
+            pass
+
+        def validation(self):
+            return [0.5]
+
+        def score(self, images):
+            return np.arange(len(images), dtype=float)
+
+    def evaluated(scores, positive, strata, n_bootstrap, clusters):
+        seen["clusters"] = clusters
+        return evaluate(scores, positive, strata, n_bootstrap, clusters=clusters)
+
+    monkeypatch.setattr(supervised, "LabelledRun", Stub)
+    monkeypatch.setattr(supervised, "evaluate", evaluated)
+    supervised._tested(domain, "imagenet-head", 0, SMOKE, store, SEEN, 5, types, types)
+    assert seen["labelled"] == domain.category.images.take(expected).hashes
+    assert set(seen["clusters"]) == set(domain.groups[domain.target])
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from anomaly_transfer.store import Store
 from anomaly_transfer.tables import Table
 from anomaly_transfer.training import NOTHING, Run, Schedule
 from anomaly_transfer.transferred import FROM, IMAGENET, LAST, RANDOM, SIZES, VALIDATION
-from anomaly_transfer.tuned import parted
+from anomaly_transfer.tuned import clusters_of, parted
 
 #: Labelled anomalies to train with.
 SHOTS = (5, 50, ALL)
@@ -122,8 +122,8 @@ class LabelledRun(Run):
 def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
     """Train by one variant with few and with all labels, on types that are tested and on others.
 
-    Source, target and drawn labels are those of ``labelled``, but pictures are smaller, so that all depths can be
-    trained.
+    Source, target and, where all types are known, the drawn labels are those of the first draw of ``labelled``, but
+    pictures are smaller, so that all depths can be trained.
 
     Parameters
     ----------
@@ -183,7 +183,9 @@ def trained(
         start = selfsupervised.calibrated(backbones.untrained(start, seed), images.take(train), side)
     if known:
         of_known = [domain.rows(domain.source, name) for name in known]
-        chosen = drawn(of_known, k if k != ALL else sum(map(len, of_known)), np.random.default_rng([seed, k % 1000]))
+        chosen = drawn(
+            of_known, k if k != ALL else sum(map(len, of_known)), np.random.default_rng([seed, max(k, 0), 0])
+        )
         pictures: Images = images.take(np.concatenate([train, chosen]))
     else:
         pictures = _beside(images.take(train), f"{domain.category.benchmark}/{domain.category.name}", side, start, seed)
@@ -229,9 +231,10 @@ def _tested(
     rows = [domain.rows(domain.target, name) for name in (NORMAL, *tested)]
     positive = np.repeat([False, True], [len(rows[0]), sum(map(len, rows[1:]))])
     test = domain.category.images.take(np.concatenate(rows))
+    clusters = clusters_of(domain.category, np.concatenate(rows))
     found = []
     for rule, epoch in ((VALIDATION, stopping.best(made.validation())), (LAST, made.epoch)):
         made.load(epoch)
-        reached = evaluate(made.score(test), positive, None, sizes.bootstrap)["auroc"]
+        reached = evaluate(made.score(test), positive, None, sizes.bootstrap, clusters=clusters)["auroc"]
         found.append({"method": method, "k": k, "measure": rule, "epoch": epoch, **reached.model_dump()})
     return found
