@@ -24,6 +24,15 @@ if not Path(f"{SITE}/_build/html/index.html").exists():
     Path(f"{SITE}/stamp").unlink(missing_ok=True)
 
 
+# The same for all chapters, and hundreds of recorded runs: read once.
+SHARED = {
+    "profile": profiles.get(PROFILE).model_dump(),
+    "packages": {package: fingerprint.distribution_hash(package) for package in PACKAGES},
+    "data": fingerprint.listing_hash(places.data_folder()),
+    "results": fingerprint.tree_hash("results"),
+}
+
+
 def chapter_fingerprint(name):
     """What an executed chapter depends on: notebook, parameters, imported code, data, weights and recorded runs.
 
@@ -34,11 +43,8 @@ def chapter_fingerprint(name):
     return fingerprint.digest(
         {
             "notebook": fingerprint.file_hash(f"notebooks/{name}.ipynb"),
-            "profile": profiles.get(PROFILE).model_dump(),
             "code": fingerprint.code_hash(*modules, with_entries=True),
-            "packages": {package: fingerprint.distribution_hash(package) for package in PACKAGES},
-            "data": fingerprint.listing_hash(places.data_folder()),
-            "results": fingerprint.tree_hash("results"),
+            **SHARED,
         }
     )
 
