@@ -33,6 +33,7 @@ ONECLASS := $(patsubst %,--method %,svm svm-pixels svm-pca forest forest-pixels 
 FEATURES := --variant random --variant imagenet --variant random+normal
 OBJECTIVES := $(patsubst %,--variant %,svdd-scratch svdd-unguarded svdd-random svdd-imagenet negatives-random negatives-imagenet compact-random compact-imagenet compact-alone)
 DEPTHS := $(patsubst %,--variant %,random-head random-block random-whole imagenet-head imagenet-block imagenet-whole imagenet-whole-focal)
+CRACKS := $(patsubst %,--variant %,gaussian patch-memory svm-pixels head-10 head-all network-all)
 SEEDS := --seed 0 --seed 1 --seed 2 --seed 3 --seed 4
 
 study: setup  ## Record the study runs of all benchmarks at hand under results/study (a night on two cores).
@@ -94,6 +95,7 @@ study: setup  ## Record the study runs of all benchmarks at hand under results/s
 	-$(TABLES) oneclass --benchmark cifar10 --category airplane $(OBJECTIVES)
 	-$(TABLES) supervised --benchmark cifar10 --category airplane $(DEPTHS)
 	-for name in mnist cifar10; do $(TABLES) oneclass --benchmark $$name --variant svdd-scratch-whole; done
+	-for name in crackforest magnetic_tile concrete_cracks; do $(TABLES) cracks --benchmark $$name $(SEEDS) $(CRACKS); done
 
 mvtec: setup  ## The second paper's benchmark by its protocol, at the profile full: needs MVTec AD and a GPU.
 	for study in tuned localised; do anomaly-transfer tables $$study --profile full --benchmark mvtec_ad $(SEEDS) --export results/tables/full; done

@@ -32,6 +32,7 @@ from IPython.display import Markdown
 from anomaly_transfer import (
     attribution,
     benchmarks,
+    experiments,
     plots,
     profiles,
     published,
@@ -185,9 +186,11 @@ Markdown(
 # %% [markdown]
 # ## What the network looks at
 #
-# Integrated gradients {cite:p}`sundararajan2017`, by the library captum, say how much of a score each pixel is owed: gradients are summed on
-# the way from a baseline, here the mean of normal images, to the image. If the network of Deep SVDD has learnt to see defects, pixels
-# *on* the defect should be owed more than their share.
+# Two ways to ask. **Feature maps**: at each level, how far is what the map holds at a place from what it holds for normal images, in standard
+# deviations of its channels? That asks each level what it finds unusual, and where. **Integrated gradients** {cite:p}`sundararajan2017`, by the
+# library captum, ask backwards how much of the score each pixel is owed: gradients are summed on the way from a baseline, here the mean of normal
+# images, to the image. If the network of Deep SVDD has learnt to see defects, places *on* the defect should be more unusual, and
+# be owed more, than before training.
 
 # %%
 brick = benchmarks.get("surfaces").load("brick", settings.limit)
@@ -201,22 +204,60 @@ chosen = fold.test[
 ]
 images, normal = brick.images.take(chosen), brick.images.take(fold.train[:32])
 masks = np.stack(brick.masks(chosen, made.image_size))
-maps = {}
+maps, unusual = {}, {}
 for name, epoch in (("before", 0), ("after", made.epoch)):
     made.load(epoch)
+    unusual[name] = attribution.feature_maps(made, images, normal)
     maps[name] = attribution.attributed(made, images, normal)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bricks with drawn defects, their masks, and the attribution of the score before and after training"}, "figure": {"name": "fig-attribution", "caption": "Bricks with the strongest drawn defects, where the defect is, and what the score of Deep SVDD is owed to, before and after training; each map has its own scale. (Data: brick of scikit-image.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bricks with drawn defects, and where an early, a middle and a late level of the trained network find them unusual"}, "figure": {"name": "fig-feature-maps", "caption": "Bricks with the strongest drawn defects, where the defect is, and how far the feature maps of an early, a middle and a late level of the trained network are from normal, place by place; each map has its own scale. (Data: brick of scikit-image.)"}}
 some = range(min(5, len(chosen)))
+levels = made.backbone.levels[1:6:2]
+rows = {
+    "image": [images[i] for i in some],
+    "defect": [plots.heat(masks[i].astype(float)) for i in some],
+}
 figure = plots.image_sheet(
-    {
-        "image": [images[i] for i in some],
-        "defect": [plots.heat(masks[i].astype(float)) for i in some],
-        **{
-            name: [plots.heat(found[i]) for i in some]
-            for name, found in maps.items()
-        },
+    rows
+    | {
+        level: [plots.heat(unusual["after"][level][i]) for i in some]
+        for level in levels
     },
+    columns=[f"{n + 1}" for n in some],
+)
+
+# %% [markdown]
+# The early level finds edges unusual, those of the joints as much as those of a defect. Further up the joints fade, since bricks have joints, and
+# what remains is coarse: a place stands for sixteen pixels or more.
+
+# %% tags=["hide-input"]
+on_defect = pd.DataFrame(
+    {
+        name: {
+            level: attribution.on_defect(found[level], masks)["ratio"].median()
+            for level in made.backbone.levels
+        }
+        for name, found in unusual.items()
+    }
+)
+on_defect.rename_axis("level").round(2)
+
+# %% tags=["remove-input"]
+raised = on_defect["after"] - on_defect["before"]
+Markdown(
+    f"The table has the median over images of how unusual places on the defect are, in units of the image's mean (1: no more than elsewhere). Most "
+    f"unusual is the defect at {on_defect['before'].idxmax()} before training ({on_defect['before'].max():.2f}) and at {on_defect['after'].idxmax()} "
+    f"after it ({on_defect['after'].max():.2f}). Training changes it by {raised.min():+.2f} to {raised.max():+.2f}, depending on the level. "
+    f"The last level has {made.image_size // 32} x {made.image_size // 32} places for the whole image: what is unusual there is unusual nowhere in particular."
+)
+
+# %% [markdown]
+# And the pixels that the score is owed to:
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bricks with drawn defects, their masks, and the attribution of the score before and after training"}, "figure": {"name": "fig-attribution", "caption": "Bricks with the strongest drawn defects, where the defect is, and what the score of Deep SVDD is owed to, before and after training; each map has its own scale. (Data: brick of scikit-image.)"}}
+figure = plots.image_sheet(
+    rows
+    | {name: [plots.heat(found[i]) for i in some] for name, found in maps.items()},
     columns=[f"{n + 1}" for n in some],
 )
 
@@ -244,7 +285,8 @@ Markdown(
 # %% [markdown]
 # ## From scratch or transferred: recorded runs
 #
-# At the `study` profile, one fold of each data set and one seed: the AUROC at the last epoch.
+# At the `study` profile, one fold of each data set and one seed: the AUROC at the last epoch. The last row is no training at all: the Gaussian of
+# frozen features of [](12_oneclass.ipynb), on larger pictures and over all folds, so that it is a mark beside the table and not a paired comparison.
 
 # %% tags=["hide-input"]
 recorded = pd.concat(t.frame() for t in tables.recorded("study", "oneclass"))
@@ -255,9 +297,13 @@ at_last = first[first["measure"] == transferred.LAST].pivot(
     index="variant", columns="where", values="value"
 )
 order = [name for name in transferred.RECIPES if name in at_last.index]
+reference = experiments.recorded(["gaussian"])
+reference.index = reference["benchmark"] + " " + reference["category"]
+beside = at_last.loc[order].copy()
+beside.loc["Gaussian, frozen"] = reference["value"].reindex(at_last.columns)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC at the last epoch of one-class networks on the recorded data sets, as a table shaded by value"}, "figure": {"name": "fig-deep-everywhere", "caption": "AUROC at the last epoch of one-class networks trained from scratch or from ImageNet, on each recorded data set; blank where a run is not recorded. (Data: the benchmarks as named; recorded.)"}}
-figure = plots.heat_table(at_last.loc[order])
+# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC at the last epoch of one-class networks on the recorded data sets, as a table shaded by value"}, "figure": {"name": "fig-deep-everywhere", "caption": "AUROC at the last epoch of one-class networks trained from scratch or from ImageNet, on each recorded data set, and of the Gaussian of frozen features; blank where a run is not recorded. (Data: the benchmarks as named; recorded.)"}}
+figure = plots.heat_table(beside)
 
 # %% tags=["remove-input"]
 untrained = first[first["measure"] == transferred.UNTRAINED].pivot(
@@ -273,6 +319,8 @@ Markdown(
         f"{name} {row.median():+.3f} ({row.count()} data sets)"
         for name, row in trained_gain.iterrows()
     )
+    + f". The Gaussian of frozen features is above every trained network of the table on "
+    f"{(reference['value'].reindex(at_last.columns) > at_last.max()).sum()} of {at_last.shape[1]} data sets"
     + ". Pseudo-negatives begin with a random head, so theirs is no gain over features that could be used. Networks, picture sizes, "
     "learning rates and numbers of epochs differ behind the first difference: it compares recipes, not the start alone; and one seed and "
     "one fold stand behind each number."

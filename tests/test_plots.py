@@ -34,6 +34,17 @@ def test_intervals_draw_each_value_where_it_is():
     assert axis.yaxis_inverted()
 
 
+def test_more_than_three_panels_stand_in_two_columns_each_with_its_own_values():
+    names = list("abcde")
+    frame = pd.DataFrame({"method": "m", "where": names, "value": np.arange(5) / 10})
+    frame = frame.assign(low=frame["value"], high=frame["value"])
+    figure = plots.intervals(frame, row="method", column="where")
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown] == names
+    assert [axis.lines[0].get_xdata()[0] for axis in shown] == frame["value"].to_list()
+    assert {axis.get_subplotspec().colspan.start for axis in shown} == {0, 1}
+
+
 def test_overlay_uses_the_common_scale():
     image = Image.new("L", (20, 10), 128)
     cold, hot = (np.asarray(plots.overlay(image, np.full((8, 8), v), 0.0, 1.0)) for v in (0.0, 1.0))

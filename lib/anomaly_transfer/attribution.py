@@ -1,4 +1,4 @@
-"""What a network looks at: which pixels a score is owed to.
+"""What a network looks at: where its feature maps are unusual, and which pixels a score is owed to.
 
 Explained in the chapter *Deep transfer for one class*.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from captum.attr import IntegratedGradients
 
 from anomaly_transfer.features import prepared
+from anomaly_transfer.few_shot import standardised
 from anomaly_transfer.images import Images
 from anomaly_transfer.oneclass import DeepSVDD
 
@@ -47,6 +49,46 @@ def attributed(run: DeepSVDD, images: Images, normal: Images) -> np.ndarray:
         found = method.attribute(x, baselines=baseline, n_steps=STEPS, internal_batch_size=STEPS)
         maps.append(found.detach().abs().sum(dim=-1).cpu().numpy())
     return np.concatenate(maps)
+
+
+def feature_maps(run: DeepSVDD, images: Images, normal: Images) -> dict[str, np.ndarray]:
+    """How unusual each level finds each place: what its feature map holds there, compared with normal images.
+
+    Parameters
+    ----------
+    run : DeepSVDD
+        At the epoch of which it is asked (``load``).
+    images : Images
+    normal : Images
+        At least two, for mean and standard deviation of each channel over images and places.
+
+    Returns
+    -------
+    dict of level to float array, shape (n_images, side, side)
+        Distance from the mean, root mean square over channels, in standard deviations; the places of the level's map
+        are enlarged to the pixels they stand for.
+    """
+    usual, seen = (_level_maps(run, part) for part in (normal, images))
+    found = {}
+    for level, maps, of in zip(run.backbone.levels, seen, usual, strict=True):
+        distance = standardised(_places(maps), _places(of)).reshape(len(maps), 1, *maps.shape[2:], -1)
+        places = torch.from_numpy(np.sqrt((distance**2).mean(axis=-1)))
+        found[level] = F.interpolate(places, size=(run.image_size, run.image_size))[:, 0].numpy()
+    return found
+
+
+def _level_maps(run: DeepSVDD, images: Images) -> list[np.ndarray]:
+    with torch.inference_mode():
+        batches = [
+            run.maps(torch.from_numpy(batch).to(run.device))
+            for batch in prepared(images, run.backbone, run.image_size, 32)
+        ]
+    return [torch.cat(parts).float().cpu().numpy() for parts in zip(*batches, strict=True)]
+
+
+def _places(maps: np.ndarray) -> np.ndarray:
+    """Channels of each place of each image, shape (n_images * rows * columns, channels)."""
+    return maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
 def on_defect(maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:

@@ -108,7 +108,8 @@ def tables(
     study: Annotated[
         str,
         typer.Argument(
-            help="relations, few_shot, twins (Part I); tuned, localised (II); oneclass, labelled, supervised (III)."
+            help="relations, few_shot, twins (Part I); tuned, localised (II); oneclass, labelled, supervised, "
+            "cracks (III)."
         ),
     ],
     benchmark: Annotated[str, typer.Option(help="A benchmark that is here.")],
@@ -116,7 +117,7 @@ def tables(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Repeatable. Part I: where networks start (imagenet); Parts II and III: how they are trained."
+            help="Repeatable. Part I: where networks start (imagenet); Parts II and III: method, or how it is trained."
         ),
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: 0.")] = None,
@@ -126,6 +127,7 @@ def tables(
     """Run the experiments of Parts I to III that have no up-to-date table."""
     from anomaly_transfer import (
         benchmarks,
+        cracks,
         domains,
         few_shot,
         labelled,
@@ -148,6 +150,7 @@ def tables(
         "oneclass": (transferred.run, transferred.DEFAULT),
         "labelled": (labelled.run, first),
         "supervised": (supervised.run, supervised.DEFAULT),
+        "cracks": (cracks.run, cracks.DEFAULT),
     }
     if study not in runs:
         raise ValueError(f"There is no study {study!r}; choose from {', '.join(runs)}.")

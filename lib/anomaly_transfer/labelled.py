@@ -159,6 +159,25 @@ def without_labels(domain: Domains, features: Features, methods: Sequence[str], 
     return pd.DataFrame(rows)
 
 
+def head_scores(features: Features, normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
+    """Scores of all images by a linear head fitted on some of them.
+
+    Parameters
+    ----------
+    features : Features
+        Pooled.
+    normal, anomalous : int array
+        Rows to fit on; both kinds weigh the same, whatever their number.
+
+    Returns
+    -------
+    float array, shape (n_images,)
+        Higher is more anomalous.
+    """
+    x = _joined(features, features.take(normal))
+    return _scored(x @ x.T + 1, normal, anomalous)
+
+
 def usable(domain: Domains) -> list[str]:
     """The types of anomaly of which the target has enough; a control is none."""
     enough = [name for name in domain.classes if len(domain.rows(domain.target, name)) >= domains.LEAST]

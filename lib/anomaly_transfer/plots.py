@@ -110,17 +110,22 @@ def intervals(
     """
     panels = list(frame[column].unique()) if column else [None]
     lines, hues = list(frame[row].unique()), list(frame[hue].unique()) if hue else [None]
+    # More than three panels in a row are too small to read on a telephone.
+    n_columns = len(panels) if len(panels) <= 3 else 2
+    n_rows = -(-len(panels) // n_columns)
     figure, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(2.5 * len(panels) + 1.4, 0.36 * len(lines) + 1.5),
+        n_rows,
+        n_columns,
+        figsize=(2.5 * n_columns + 1.4, (0.36 * len(lines) + 0.9) * n_rows + 0.6),
         sharey=True,
         sharex=not own_scales,
         squeeze=False,
     )
     step = 0.6 / len(hues)
     markers = ["o", "s", "D", "^", "v"]
-    for axis, panel in zip(axes[0], panels, strict=True):
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
         for number, colour in enumerate(hues):
             part = frame
             part = part[part[column] == panel] if column else part
@@ -133,6 +138,7 @@ def intervals(
             axis.axvline(chance, color="grey", linestyle="--", linewidth=1)
         axis.set(xlabel=label, title=panel or "")
         axis.grid(axis="y", visible=False)
+        axis.tick_params(labelbottom=True)
         if len(panels) > 1:
             axis.locator_params(axis="x", nbins=3)
     axes[0][0].set_yticks(range(len(lines)), lines)
