@@ -137,7 +137,9 @@ def crackforest(data: Path) -> None:
         truth = np.ones(shape, dtype=np.uint8)
         truth[100:103] = 2
         truth[165, 10:14] = 2  # a trace: too few pixels to count as a crack
-        pixels[truth == 2] = 20
+        truth[250:253, :80] = 4  # a faint crack
+        truth[103:120, 90:140] = 3  # enclosed by cracks, but whole
+        pixels[np.isin(truth, [2, 4])] = 20
         save(pixels, data / "crackforest" / "image" / f"{number:03}.jpg")
         path = data / "crackforest" / "groundTruth" / f"{number:03}.mat"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ WHERE = ["benchmark", "category"]
 VALIDATION = "validation"
 
 
-def over_seeds(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def over_seeds(frame: pd.DataFrame, by: Sequence[str], overlap: float = 0.0) -> pd.DataFrame:
     """Mean over seeds with Student's 95 % interval.
 
     Parameters
@@ -27,6 +27,9 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     frame : DataFrame
         With ``value``, ``seed`` and the columns named by ``by``; one row a seed.
     by : sequence of str
+    overlap : float
+        Where each seed divides the same images anew, so that seeds are not independent: the number of tested images
+        divided by that of the others. The interval is widened as Nadeau and Bengio (2003) propose.
 
     Returns
     -------
@@ -36,6 +39,7 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     groups = frame.groupby(list(by), sort=False)["value"]
     found = groups.agg(value="mean", spread="sem", seeds="count")
     reach = found.pop("spread") * student.ppf(0.975, (found["seeds"] - 1).where(found["seeds"] > 1))
+    reach *= np.sqrt(1 + overlap * found["seeds"])
     found.insert(1, "low", found["value"] - reach)
     found.insert(2, "high", found["value"] + reach)
     return found.reset_index()

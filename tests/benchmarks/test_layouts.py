@@ -241,6 +241,11 @@ def test_road_patches_with_a_trace_of_a_crack_are_left_out(build):
     assert all(mask.any() == crack for mask, crack in zip(masks, cracked, strict=True))
     dark = np.array([np.asarray(category.images[row].convert("L")).min() < 60 for row in range(len(table))])
     assert (dark == cracked).all(), "patches are cut from picture and mask alike"
+    dark_pixels = [np.asarray(category.images[row].convert("L")) < 60 for row in np.flatnonzero(cracked)]
+    inside = [mask for mask, crack in zip(masks, cracked, strict=True) if crack]
+    assert all((mask == dark).all() for mask, dark in zip(inside, dark_pixels, strict=True)), (
+        "what cracks enclose is road"
+    )
 
 
 @pytest.mark.parametrize("damage", ["mask", "size", "photograph"])
