@@ -307,7 +307,8 @@ Markdown(
 # ## From scratch or transferred: recorded runs
 #
 # At the `study` profile, one fold of each data set and one seed: the AUROC at the last epoch. The last row is no training at all: the Gaussian of
-# frozen features of [](12_oneclass.ipynb), on larger pictures and over all folds, so that it is a mark beside the table and not a paired comparison.
+# frozen features of [](12_oneclass.ipynb), on larger pictures and over all folds, so that it is a mark beside the table and not a paired comparison. (Folded away below it: the same with
+# 95 % intervals over test images.)
 
 # %% tags=["hide-input"]
 recorded = pd.concat(t.frame() for t in tables.recorded("study", "oneclass"))
@@ -325,6 +326,16 @@ beside.loc["Gaussian, frozen"] = reference["value"].reindex(at_last.columns)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC at the last epoch of one-class networks on the recorded data sets, as a table shaded by value"}, "figure": {"name": "fig-deep-everywhere", "caption": "AUROC at the last epoch of one-class networks trained from scratch or from ImageNet, on each recorded data set, and of the Gaussian of frozen features; blank where a run is not recorded. (Data: the benchmarks as named; recorded.)"}}
 figure = plots.heat_table(beside)
+
+# %% tags=["hide-input", "hide-output"]
+ended = first[first["measure"] == transferred.LAST]
+ended = ended.assign(
+    told=[
+        f"{v:.3f} [{low:.3f}, {high:.3f}]"
+        for v, low, high in ended[["value", "low", "high"]].to_numpy()
+    ]
+)
+ended.pivot(index="variant", columns="where", values="told").loc[order]
 
 # %% tags=["remove-input"]
 untrained = first[first["measure"] == transferred.UNTRAINED].pivot(

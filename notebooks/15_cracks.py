@@ -439,6 +439,7 @@ found = found.assign(third=third).groupby(["variant", "third", "seed"])
 found = cracks.over_divisions(
     found["flagged"].mean().rename("value").reset_index(), ["third", "variant"]
 )
+found[["low", "high"]] = found[["low", "high"]].clip(0, 1)
 found["area"] = [thirds[number] for number in found["third"]]
 found["who"] = found["variant"].map(names)
 found["at"] = found["variant"].map(order.index)
