@@ -411,7 +411,9 @@ depth["frozen, larger pictures"] = frozen.groupby(["method", "where"])[
     "value"
 ].mean()
 order = [name for name in supervised.VARIANTS if name in depth]
-depth[[*order, "frozen, larger pictures"]].dropna(how="all").round(3)
+depth[[*order, "frozen, larger pictures"]].dropna(how="all").round(3).astype(
+    object
+).fillna("")
 
 # %% tags=["remove-input"]
 
@@ -435,7 +437,7 @@ pairs = [
 ]
 Markdown(
     "; ".join(filter(None, (compared(*pair) for pair in pairs)))
-    + ". One seed stands behind each number."
+    + ". One seed stands behind each number. In the next chapter a network is trained as a whole on larger pictures of real cracks."
 )
 
 # %% [markdown]
