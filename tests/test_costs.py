@@ -92,10 +92,18 @@ def test_thresholds_move_with_units_and_fall_as_misses_weigh_more():
         assert rule(1e4 * scores + 7, positive, 0.5) == pytest.approx(1e4 * found[1] + 7, rel=1e-3)
 
 
+def test_only_a_threshold_without_labels_can_do_without_labelled_anomalies():
+    none = np.zeros(8, dtype=bool)
+    assert costs.quantile(SCORES, none, 0.5) == pytest.approx(np.quantile(SCORES, 0.95))
+    for rule in (costs.cheapest, costs.calibrated):
+        with pytest.raises(EvaluationError, match="both kinds"):
+            rule(SCORES, none, 0.5)
+
+
 @pytest.mark.parametrize("rule", costs.RULES.values())
 def test_what_cannot_be_judged_is_one_clear_error(rule):
-    with pytest.raises(EvaluationError, match="both kinds"):
-        rule(SCORES, np.zeros(8, dtype=bool), 0.5)
+    with pytest.raises(EvaluationError, match=r"both kinds|no normal"):
+        rule(SCORES, np.ones(8, dtype=bool), 0.5)
     with pytest.raises(EvaluationError, match="not finite"):
         rule(np.where(SCORES > 0.6, np.nan, SCORES), POSITIVE, 0.5)
     with pytest.raises(EvaluationError, match="lengths must agree"):

@@ -66,7 +66,17 @@ def expected_cost(false_alarms: Rate, misses: Rate, weight: float) -> Rate:
 
 
 def blind_cost(weight: float) -> float:
-    """The expected cost of the better of two decisions that look at no image: flag all, or flag none."""
+    """The expected cost of the better of two decisions that look at no image: flag all, or flag none.
+
+    Parameters
+    ----------
+    weight : float in 0..1
+        See :func:`cost_weight`.
+
+    Returns
+    -------
+    float in 0..0.5
+    """
     return min(weight, 1 - weight)
 
 
@@ -94,8 +104,15 @@ def quantile(scores: np.ndarray, positive: np.ndarray, weight: float) -> float:
     """A threshold without labelled anomalies, and without a look at costs: it flags 5 % of normal images.
 
     Parameters as :func:`cheapest`, of which only the scores of normal images are used.
+
+    Raises
+    ------
+    EvaluationError
+        If a score is not finite, lengths differ, or there are no normal images.
     """
-    scores, positive = _both(scores, positive)
+    scores, positive = _checked(scores, positive)
+    if positive.all():
+        raise EvaluationError("There are no normal images: a threshold without labelled anomalies is set on them.")
     return float(np.quantile(scores[~positive], 1 - FALSE_ALARM_RATE))
 
 
@@ -112,7 +129,7 @@ def cheapest(scores: np.ndarray, positive: np.ndarray, weight: float) -> float:
     Returns
     -------
     float
-        Half-way between two scores, or infinite, if it is best to flag none (or all, then below zero).
+        Half-way between two scores; ``inf`` if it is cheapest to flag none, ``-inf`` if all.
 
     Raises
     ------
@@ -153,12 +170,17 @@ RULES: dict[str, Callable[[np.ndarray, np.ndarray, float], float]] = {
 }
 
 
-def _both(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
     if len(scores) != len(positive):
         raise EvaluationError(f"There are {len(scores)} scores and {len(positive)} labels: lengths must agree.")
     if not np.isfinite(scores).all():
         raise EvaluationError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are not finite.")
+    return scores, positive
+
+
+def _both(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores, positive = _checked(scores, positive)
     if positive.all() or not positive.any():
         raise EvaluationError(f"{int(positive.sum())} of {len(positive)} images are anomalous: both kinds are needed.")
     return scores, positive

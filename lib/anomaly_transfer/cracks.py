@@ -38,8 +38,8 @@ HEAD_10, HEAD, NETWORK = "head-10", "head-all", "network-all"
 VARIANTS = (*LABEL_FREE, HEAD_10, HEAD, NETWORK)
 DEFAULT = LABEL_FREE[0]
 FEW = 10
-#: Where an inspector may stand, said beforehand: the share of images with a crack, and what a miss costs in false
-#: alarms.
+#: Where an inspector may stand, fixed before any cost was computed: the share of images with a crack, and what a miss
+#: costs in false alarms.
 SCENARIOS: dict[str, tuple[float, float]] = {
     "1 in 100, a miss costs 10": (0.01, 10.0),
     "1 in 100, a miss costs 100": (0.01, 100.0),
@@ -267,7 +267,10 @@ def saved(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_divisions(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """``ablation.over_seeds``, widened since the divisions of different seeds overlap."""
+    """Mean over divisions with its interval, widened since the divisions of different seeds overlap.
+
+    Parameters and result as ``ablation.over_seeds``.
+    """
     return over_seeds(frame, by, OVERLAP)
 
 

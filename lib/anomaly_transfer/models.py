@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold
 
 from anomaly_transfer import backbones, detectors, pixels
 from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.costs import FALSE_ALARM_RATE
 from anomaly_transfer.detectors.base import Detector
 from anomaly_transfer.errors import StoreError, WeightsError
 from anomaly_transfer.features import Features, map_levels
@@ -21,9 +22,6 @@ from anomaly_transfer.records import versions
 from anomaly_transfer.store import Store
 
 ARRAYS, DESCRIPTION = "model.safetensors", "model.json"
-
-#: Share of normal images that the threshold is meant to flag.
-FALSE_ALARM_RATE = 0.05
 
 
 class Description(BaseModel):
