@@ -250,9 +250,7 @@ training = grouped["normal"].sum() - grouped["normal"]
 
 
 def text(frame):
-    return [
-        f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in frame.itertuples()
-    ]
+    return plots.with_interval(frame, ".2f").to_list()
 
 
 pd.DataFrame(

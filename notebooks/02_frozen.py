@@ -99,9 +99,7 @@ curve["level"] = [method.partition("@")[2] or "sum" for method in curve["method"
 figure = plots.level_profile(curve, level="level", hue="category")
 
 # %% tags=["remove-input"]
-curve["text"] = [
-    f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in curve.itertuples()
-]
+curve["text"] = plots.with_interval(curve)
 best = (
     curve[curve["level"] != "sum"]
     .sort_values("value")
@@ -247,9 +245,7 @@ figure = plots.scores_by_grade(
 # %% tags=["hide-input"]
 doubt = experiments.table(grouped.values(), metric="spearman", group="grade")
 doubt["detector"] = doubt["method"].map(methods)
-doubt["text"] = [
-    f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in doubt.itertuples()
-]
+doubt["text"] = plots.with_interval(doubt, ".2f")
 shown = doubt.pivot(index="detector", columns="category", values="text")
 shown.loc[list(methods.values())].rename_axis(index=None, columns=None)
 

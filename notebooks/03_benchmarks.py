@@ -135,9 +135,7 @@ flattery = named(
         [r for r in leaks if "minus grouped" in r.metrics], group="minus grouped"
     )
 )
-flattery["text"] = [
-    f"{r.value:+.3f} [{r.low:+.3f}, {r.high:+.3f}]" for r in flattery.itertuples()
-]
+flattery["text"] = plots.with_interval(flattery, "+.3f")
 flattery.pivot_table(
     index=["where", "detector"], columns="split", values="text", aggfunc="first"
 )[["matched", "random"]]

@@ -227,8 +227,8 @@ Markdown(
     )
     + ". Mean over data sets, with an interval over data sets: "
     + "; ".join(
-        f"{what}, {row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-        for what, row in over_sets.iterrows()
+        f"{what}, {text}"
+        for what, text in plots.with_interval(over_sets, "+.3f").items()
     )
     + "."
 )

@@ -303,30 +303,22 @@ ten = ten.groupby(["benchmark", "detector"], sort=False)[["value", "low", "high"
 mean, least, most = ten.mean(), ten.min()["value"], ten.max()["value"]
 means_of_ten = pd.DataFrame(
     {
-        "mean": [
-            f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in mean.to_numpy()
-        ],
+        "mean": plots.with_interval(mean),
         "classes from": least.round(3),
         "to": most.round(3),
-    },
-    index=mean.index,
-)
-means_of_ten[ten.size() == 10].unstack("benchmark").swaplevel(axis=1).sort_index(
-    axis=1
-)
+    }
+)[ten.size() == 10]
+means_of_ten.unstack("benchmark").swaplevel(axis=1).sort_index(
+    axis=1, level=0, sort_remaining=False
+).loc[list(methods.values())]
 
 # %% [markdown]
 # The interval of a mean is the mean of the ten classes' 95 % intervals over test images, as if all classes erred to the same side at once: it is rather too
 # wide than too narrow. Every category of every benchmark with its own interval:
 
 # %% tags=["hide-input", "hide-output"]
-every = everywhere.assign(
-    told=[
-        f"{v:.3f} [{low:.3f}, {high:.3f}]"
-        for v, low, high in everywhere[["value", "low", "high"]].to_numpy()
-    ]
-)
-every.pivot_table(
+everywhere["told"] = plots.with_interval(everywhere)
+everywhere.pivot_table(
     index=["benchmark", "category"],
     columns="detector",
     values="told",

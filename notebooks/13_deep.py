@@ -270,10 +270,10 @@ signs = {
     level: binomtest(int((step[level] > 0).sum()), len(step)).pvalue
     for level in step
 }
-moved = [level for level, p in signs.items() if p < 0.05 / len(signs)]
+changed = [level for level, p in signs.items() if p < 0.05 / len(signs)]
 Markdown(
     "Compare a level with itself: where a place is a large part of the image, a thin defect fills little of it, and the ratio cannot be high. Training has moved "
-    + (", ".join(moved) if moved else "no level")
+    + (", ".join(changed) if changed else "no level")
     + " beyond chance (sign test over images, 5 % shared among the levels)."
 )
 
@@ -329,13 +329,9 @@ figure = plots.heat_table(beside)
 
 # %% tags=["hide-input", "hide-output"]
 ended = first[first["measure"] == transferred.LAST]
-ended = ended.assign(
-    told=[
-        f"{v:.3f} [{low:.3f}, {high:.3f}]"
-        for v, low, high in ended[["value", "low", "high"]].to_numpy()
-    ]
-)
-ended.pivot(index="variant", columns="where", values="told").loc[order]
+ended.assign(told=plots.with_interval(ended)).pivot(
+    index="variant", columns="where", values="told"
+).loc[order]
 
 # %% tags=["remove-input"]
 untrained = first[first["measure"] == transferred.UNTRAINED].pivot(

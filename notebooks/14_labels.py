@@ -173,8 +173,8 @@ Markdown(
 
 # %% [markdown]
 # One division is one throw of a die. The same from other seeds: their means, with Student's 95 % interval over seeds, widened because each seed divides the
-# same images {cite:p}`nadeau2003`. A seed changes the random
-# network, the labelled images and the resamples everywhere; it changes the division into source and target where that is drawn (bricks, tiles, roads),
+# same images {cite:p}`nadeau2003` (everywhere alike, though it is needed only where the division changes). A seed changes the random network, the
+# labelled images and the resamples everywhere; it changes the division into source and target where that is drawn (bricks, tiles, roads),
 # and not where the split is official (MNIST, CIFAR-10) or the groups are few (solar cells): there the interval says nothing about other divisions.
 
 # %% tags=["hide-input"]
@@ -182,10 +182,7 @@ every = labelled.gains(recorded)
 every["where"] = every["benchmark"] + " " + every["category"]
 # Source and target are halves: as many images are tested as are not.
 over = ablation.over_seeds(every, ["where", "part"], overlap=1.0)
-over["told"] = [
-    f"{v:+.3f} [{low:+.3f}, {high:+.3f}]"
-    for v, low, high in over[["value", "low", "high"]].to_numpy()
-]
+over["told"] = plots.with_interval(over, "+.3f")
 over.pivot(index="where", columns="part", values="told")[
     ["labels", "transfer", "interaction", "as published"]
 ].join(over.groupby("where")["seeds"].first())
@@ -385,9 +382,9 @@ Markdown(
 # %% [markdown]
 # ## How deep may the labels reach?
 #
-# Until here the network stayed frozen, and labels reached a linear head alone. The paper's transfer may have trained more. Recorded runs in which the
+# Until here the network stayed frozen, and labels reached a linear head alone. The paper's transfer may have trained more. Runs in which the
 # head, the last block or the whole network is trained with all labels, from ImageNet or at random, with pictures of 64 pixels (the frozen features
-# above were taken from larger ones), stopped by the stand-ins of normal images. Types seen:
+# above were taken from larger ones), stopped by the stand-ins of normal images. Types seen, as far as runs are recorded:
 
 # %% tags=["hide-input"]
 deep = pd.concat(t.frame() for t in tables.recorded("study", "supervised"))
@@ -411,9 +408,9 @@ depth["frozen, larger pictures"] = frozen.groupby(["method", "where"])[
     "value"
 ].mean()
 order = [name for name in supervised.VARIANTS if name in depth]
-depth[[*order, "frozen, larger pictures"]].dropna(how="all").round(3).astype(
-    object
-).fillna("")
+depth[[*order, "frozen, larger pictures"]].dropna(how="all").map(
+    lambda value: "" if np.isnan(value) else f"{value:.3f}"
+)
 
 # %% tags=["remove-input"]
 
@@ -428,6 +425,7 @@ def compared(first, second, method=SEEN):
     )
 
 
+recorded_on = trained.groupby("variant", sort=False)["where"].nunique()
 pairs = [
     ("imagenet-block", "imagenet-head", SEEN),
     ("imagenet-whole", "imagenet-block", SEEN),
@@ -436,7 +434,10 @@ pairs = [
     ("imagenet-block", "frozen, larger pictures", UNSEEN),
 ]
 Markdown(
-    "; ".join(filter(None, (compared(*pair) for pair in pairs)))
+    "Recorded: "
+    + ", ".join(f"*{name}* on {n} data sets" for name, n in recorded_on.items())
+    + ". "
+    + "; ".join(filter(None, (compared(*pair) for pair in pairs)))
     + ". One seed stands behind each number. In the next chapter a network is trained as a whole on larger pictures of real cracks."
 )
 

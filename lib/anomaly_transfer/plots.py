@@ -41,6 +41,30 @@ def use_style() -> None:
     )
 
 
+def with_interval(frame: pd.DataFrame, spec: str = ".3f") -> pd.Series:
+    """Each row's value with its interval as text, for tables.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``value``, ``low`` and ``high``.
+    spec : str
+        How a number is written.
+
+    Returns
+    -------
+    Series of str
+
+    Examples
+    --------
+    >>> with_interval(pd.DataFrame({"value": [0.5], "low": [0.25], "high": [0.75]}), "+.2f")[0]
+    '+0.50 [+0.25, +0.75]'
+    """
+    rows = frame[["value", "low", "high"]].itertuples(index=False)
+    words = [f"{value:{spec}} [{low:{spec}}, {high:{spec}}]" for value, low, high in rows]
+    return pd.Series(words, index=frame.index, dtype=str)
+
+
 def close(figure: Figure) -> None:
     """Free a figure."""
     plt.close(figure)
