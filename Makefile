@@ -9,10 +9,11 @@ SITE = $(CURDIR)/_site/$(PROFILE)/_build/html
 export PATH := $(BIN):$(PATH)
 export ANOMALY_TRANSFER_STORE ?= $(CURDIR)/_store
 
-.PHONY: book preview study mvtec test lint unit site-tests notebooks repository serve setup clean
+.PHONY: book preview study mvtec test lint unit site-tests notebooks verdicts repository serve setup unlock clean
 
 book: setup  ## Execute the chapters and build the site.
-	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet all
+	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet host progress reason rules \
+	|| { ls .snakemake/locks/* >/dev/null 2>&1 && echo "If no other build is running here, one was killed: make unlock, and again."; exit 1; }
 	@echo "The book is at $(SITE)/index.html (make serve PROFILE=$(PROFILE) shows it)"
 
 preview:  ## The same with the smallest profile: shows that everything runs; its numbers are not results.
@@ -109,6 +110,7 @@ lint: setup
 	ruff format --check .
 	mypy
 	python book/tools/pairs.py --check
+	python book/tools/verdicts.py --check
 
 # Two processes of one thread each: two that share the threads of two cores wait for each other.
 PARALLEL := OMP_NUM_THREADS=1 pytest -n 2
@@ -122,6 +124,10 @@ site-tests: setup
 
 notebooks: setup  ## Derive notebooks/*.ipynb from notebooks/*.py.
 	python book/tools/pairs.py
+
+verdicts: setup  ## Compute the verdicts from the recorded runs, and write what is derived from them.
+	anomaly-transfer claims --write
+	python book/tools/verdicts.py
 
 repository: setup  ## make repository URL=https://github.com/NAME/REPO changes the public address everywhere.
 	python book/tools/repository.py $(URL)
@@ -137,6 +143,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
 	@touch $@
+
+unlock: setup  ## After a build was killed: remove the lock that it left. Nothing computed is lost.
+	snakemake --unlock
 
 clean:  ## Remove everything that was built or computed, but not the environment.
 	rm -rf _executed _site _store .snakemake .pytest_cache .ruff_cache .mypy_cache .hypothesis

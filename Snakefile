@@ -44,6 +44,7 @@ def chapter_fingerprint(name):
         {
             "notebook": fingerprint.file_hash(f"notebooks/{name}.ipynb"),
             "code": fingerprint.code_hash(*modules, with_entries=True),
+            "claims": fingerprint.file_hash(places.claims_file()) if "anomaly_transfer.claims" in modules else None,
             **SHARED,
         }
     )

@@ -178,6 +178,40 @@ def list_records(
         typer.echo(f"{_coordinates(record)}  {record.metrics.get(group, {}).get(metric, '-')}")
 
 
+@app.command("claims")
+def check_claims(
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids in book/claims.yml; default: all.")] = None,
+    write: Annotated[bool, typer.Option(help="Keep all verdicts in results/verdicts.json.")] = False,
+) -> None:
+    """Recompute the verdicts from the recorded runs; fails if one is not the kept one."""
+    from anomaly_transfer import claims
+
+    ledger = claims.ledger()
+    unknown = sorted(set(ids or []) - {claim.id for claim in ledger})
+    if unknown:
+        raise ValueError(f"There is no claim {', '.join(unknown)}; choose from {', '.join(c.id for c in ledger)}.")
+    if write and ids:
+        raise ValueError("Verdicts are kept all together: leave out the ids, or --write.")
+    kept = {} if write else claims.recorded()
+    findings, changes = [], 0
+    for claim in ledger:
+        if ids and claim.id not in ids:
+            continue
+        finding = claims.evaluate(claim)
+        findings.append(finding)
+        told = claims.told(finding)
+        typer.echo(f"{claim.id:24} {finding.verdict:16} {told:28} {f'must be {claim.condition}' if told else ''}")
+        changed = [] if write else claims.moved(finding, kept.get(claim.id))
+        changes += len(changed)
+        for line in changed:
+            typer.echo(f"{'':24} CHANGED: {line}")
+    if write:
+        typer.echo(f"Kept: {claims.write(findings)}")
+    elif changes:
+        typer.echo("`anomaly-transfer claims --write` keeps them; read the chapter *The verdicts* again.", err=True)
+        raise typer.Exit(1)
+
+
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="train/good, test/CLASS, optionally ground_truth/CLASS/*_mask.png")],

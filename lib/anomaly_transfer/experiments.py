@@ -135,13 +135,13 @@ def recorded(methods: Iterable[str], profile: str = "study") -> pd.DataFrame:
         If there are no recorded runs of the profile.
     """
     wanted = set(methods)
-    return table(
-        record
-        for record in records.recorded(profile)
-        if record.experiment.method in wanted
-        and record.experiment.seed == 0
-        and record.experiment.split == benchmarks.get(record.experiment.benchmark).splits[0]
-    )
+    found = recommended(records.recorded(profile))
+    return table(r for r in found if r.experiment.method in wanted and r.experiment.seed == 0)
+
+
+def recommended(found: Iterable[Record]) -> list[Record]:
+    """Those records that are by the recommended split of their benchmark."""
+    return [r for r in found if r.experiment.split == benchmarks.get(r.experiment.benchmark).splits[0]]
 
 
 def by_group(record: Record, store: Store | None = None) -> pd.DataFrame:

@@ -26,5 +26,11 @@ def results_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "results"
 
 
+def claims_file() -> Path:
+    """The claims ledger: inside the installed package where a wheel brought it, else the repository's ``book``."""
+    packaged = Path(__file__).parent / "claims.yml"
+    return packaged if packaged.is_file() else Path(__file__).parents[2] / "book" / "claims.yml"
+
+
 def _chosen(variable: str, default: str) -> Path:
     return Path(os.environ.get(variable) or default).expanduser().resolve()

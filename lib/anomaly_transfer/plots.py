@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
 from anomaly_transfer.labels import NORMAL
@@ -170,6 +171,70 @@ def intervals(
     if hue:
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(hues))
+    return figure
+
+
+#: What a case says of a claim: colour and marker, so that neither has to be seen alone.
+STATES = {"met": (PALETTE[2], "o"), "open": ("#999999", "D"), "missed": (PALETTE[1], "s")}
+
+
+def claim_cases(frame: pd.DataFrame, thresholds: Sequence[float], label: str) -> Figure:
+    """The cases of a claim with their intervals, coloured by what they say of it.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``case``, ``value``, ``low`` and ``high`` (NaN for none) and ``state``, a key of :data:`STATES`.
+    thresholds : sequence of float
+        Where dashed lines are drawn.
+    label : str
+        What the values are.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 0.27 * len(frame) + 1.3))
+    for state, (colour, marker) in STATES.items():
+        part = frame[frame["state"] == state]
+        if len(part):
+            bars = [part["value"] - part["low"], part["high"] - part["value"]]
+            style = {"color": colour, "marker": marker, "markersize": 5, "linestyle": ""}
+            axis.errorbar(part["value"], part.index, xerr=np.clip(bars, 0, None), label=state, **style)
+    for threshold in thresholds:
+        axis.axvline(threshold, color="black", linestyle="--", linewidth=1)
+    axis.set_yticks(range(len(frame)), frame["case"])
+    axis.set_ylim(len(frame) - 0.5, -0.5)
+    axis.set_xlabel(label)
+    axis.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper center", ncols=len(STATES))
+    return figure
+
+
+def claim_board(shares: pd.DataFrame, groups: Sequence[str]) -> Figure:
+    """All claims at a glance: of each the share of its cases that meet it, leave it open or miss it.
+
+    Parameters
+    ----------
+    shares : DataFrame
+        Indexed by what names a claim, with the keys of :data:`STATES` as columns (0 to 1; all zero: not tested) and
+        ``verdict``, which is written beside the bar.
+    groups : sequence of str
+        To which group each row belongs; a line separates groups.
+    """
+    figure, axis = plt.subplots(figsize=(8.6, 0.25 * len(shares) + 1.0))
+    left = np.zeros(len(shares))
+    for state, (colour, _) in STATES.items():
+        axis.barh(range(len(shares)), shares[state], left=left, color=colour, height=0.7, label=state)
+        left += shares[state].to_numpy()
+    for place in range(1, len(shares)):
+        if groups[place] != groups[place - 1]:
+            axis.axhline(place - 0.5, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(shares)), shares.index, fontsize="small")
+    axis.set_ylim(len(shares) - 0.5, -0.5)
+    axis.set(xlim=(0, 1), xlabel="share of cases")
+    axis.grid(axis="y", visible=False)
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    right = axis.secondary_yaxis("right")
+    right.set_yticks(range(len(shares)), shares["verdict"], fontsize="small")
+    right.spines["right"].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=len(STATES))
     return figure
 
 

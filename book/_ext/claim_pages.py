@@ -1,0 +1,106 @@
+"""A page for each claim: what was claimed, what was measured, and the verdict.
+
+A page ``book/claims/ID.md`` is a stub. When Sphinx reads it, its text is made from ``book/claims.yml`` and
+``results/verdicts.json``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from anomaly_transfer import benchmarks, claims
+from anomaly_transfer.claims import Claim, Finding
+from anomaly_transfer.places import claims_file, results_folder
+
+FOLDER = "book/claims/"
+FIXED = {
+    "beforehand": "before we measured",
+    "afterwards": "by convention, when numbers of this kind had been seen",
+}
+
+
+def show_claim(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Replace a stub by the page of its claim."""
+    if not docname.startswith(FOLDER):
+        return
+    for path in (claims_file(), results_folder() / claims.VERDICTS):
+        app.env.note_dependency(str(path))
+    claim = next(claim for claim in claims.ledger() if claim.id == Path(docname).name)
+    source[0] = page(claim, claims.recorded()[claim.id])
+
+
+def page(claim: Claim, finding: Finding) -> str:
+    """The Markdown of a claim's page."""
+    said = f"> {claim.quotation}\n>\n> {{cite:t}}`{claim.paper}`" if claim.paper else "A claim of our own."
+    parts = [
+        f"# {claim.id}: {claim.title}",
+        said,
+        f"**Verdict: {finding.verdict}.**{_in_short(claim, finding)}",
+        _facts(claim),
+    ]
+    if finding.cases:
+        parts += ["## What was measured", _figure(claim), _table(finding)]
+    parts += [
+        "## What the verdict does not cover",
+        claim.limits,
+        f"How this is measured is the subject of [](../../notebooks/{claim.chapter}.ipynb); how cases make a verdict "
+        "is said in [](../../notebooks/17_verdicts.ipynb)."
+        + (f" `anomaly-transfer claims {claim.id}` computes it again." if finding.cases else ""),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _in_short(claim: Claim, finding: Finding) -> str:
+    if not finding.cases:
+        return ""
+    n = len(finding.cases)
+    effect = f"the effect is {claims.told(finding)}" + (" on average, over cases" if n > 1 else "")
+    counts = [f"{finding.count(state)} {word}" for state, word in (("met", "meet it"), ("missed", "miss it"))]
+    rest = f", and {finding.count('open')} cannot be told" if finding.count("open") else ""
+    whom = "the case" if n == 1 else f"{n} cases"
+    return f" Of {whom}, {' and '.join(counts)}{rest}; {effect} (it must be {claim.condition})."
+
+
+def _facts(claim: Claim) -> str:
+    where = ", ".join(benchmarks.get(name).title for name in claim.benchmarks)
+    rows = {
+        "Made measurable": claim.statement,
+        "Measured": claim.measure,
+        "Against": claim.comparator,
+        "Must be": f"{claim.condition}, in {'every case' if claim.scope == 'every' else 'more than half of the cases'}",
+        "Because": f"{claim.reason} (set {FIXED[claim.fixed]})",
+        "Would be refuted by": claim.refuted_by,
+        "Recorded runs of": where or ("a simulation" if claim.effect else "none"),
+    }
+    return "\n".join(f"{name}\n: {text}\n" for name, text in rows.items())
+
+
+def _figure(claim: Claim) -> str:
+    caption = (
+        f"{claim.title}: each case with its 95 % interval. Dashed: what it must be {claim.holds}. (Data: as named; "
+        "recorded.)"
+    )
+    alt = f"Effect with intervals of each case of the claim {claim.id}, and the threshold"
+    code = f"from anomaly_transfer import claims\nclaims.draw({claim.id!r})"
+    lines = [
+        ".. plot::",
+        f"   :alt: {alt}",
+        f"   :caption: {caption}",
+        "",
+        *(f"   {line}" for line in code.split("\n")),
+    ]
+    return "```{eval-rst}\n" + "\n".join(lines) + "\n```"
+
+
+def _table(finding: Finding) -> str:
+    lines = ["| Case | Effect [95 % interval] | |", "|---|--:|---|"]
+    lines += [f"| {case.case} | {claims.told(case)} | {case.state} |" for case in finding.cases]
+    return "\n".join(lines)
+
+
+def setup(app: Sphinx) -> dict:
+    """Register with Sphinx."""
+    app.connect("source-read", show_claim)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,224 @@
+# %% [markdown]
+# # The verdicts
+#
+# **Question.** Three papers, and some beliefs of our own. What is left of each claim when it has to say what would refute it, and the
+# recorded runs of this book decide?
+#
+# ```{admonition} Before you start
+# :class: note
+# *Prerequisites:* none; each claim links to the chapter that explains its measure. *You will be able to* turn a sentence of an abstract into
+# a statement that can fail, to read a verdict together with what it does not cover, and to see how much of it hangs on the rule.
+# ```
+
+# %% tags=["remove-cell"]
+# On Colab this installs the book's package; anywhere else it does nothing.
+import importlib.util
+
+if importlib.util.find_spec("anomaly_transfer") is None:
+    get_ipython().run_line_magic(
+        "pip",
+        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
+    )
+
+# %% tags=["parameters", "hide-cell"]
+profile = "laptop"  # smoke, laptop, study or full: see the preface
+
+# %% tags=["hide-input"]
+import pandas as pd
+import yaml
+from IPython.display import HTML, Markdown
+
+from anomaly_transfer import claims, plots
+
+plots.use_style()
+ledger = claims.ledger()
+findings = claims.recorded()
+
+# %% [markdown]
+# ## From a sentence to something that can fail
+#
+# "Correlates well", "overcome catastrophic forgetting", "clearly outperforms": an abstract has room for no more. To test such a sentence we
+# have to add what it leaves open, and each addition is ours: an *effect* $e$ with its unit, what it is measured against, a threshold $t$
+# with a reason, the cases (data sets, kinds of defects) it is about, and what would refute it. With the 95 % interval
+# $[e_\text{low}, e_\text{high}]$ of a case, a claim that the effect lies above $t$ is
+#
+# $$
+# \text{met if } e_\text{low} > t , \qquad \text{missed if } e_\text{high} < t , \qquad \text{open otherwise}
+# $$ (eq-verdict)
+#
+# (the other way round if it must lie below; and a claim that an effect is *within* $\pm t$ is met if the whole interval is). A case with one
+# run has no interval over runs, and is open. Then the cases make the verdict:
+#
+# | verdict | if |
+# |---|---|
+# | *supported* | all cases meet it; or more than half do, where the claim does not speak of each |
+# | *not supported* | more than half of the cases miss it |
+# | *partly* | neither, but some meet it, and at most half are open |
+# | *inconclusive* | otherwise: most cases could not be told |
+# | *not tested here* | it needs data that are not at hand |
+#
+# What was fixed when: thresholds that a chapter or a paper had stated before the runs are marked *beforehand*, the others *afterwards*. The rule
+# above was written when the chapters' numbers were known and before any verdict was computed. It was changed once: at first a claim
+# was *partly* supported as soon as one case met it. Four claims with most cases open (`P1c-from-random`, `P2a-gain`, `P2b-stop`,
+# `W-similarity-predicts`) became *inconclusive* by that; none became *supported*.
+
+# %% [markdown]
+# One entry of the ledger, as it stands there:
+
+# %% tags=["hide-input"]
+example = next(claim for claim in ledger if claim.id == "P1a-images")
+entry = example.model_dump(mode="json")
+print(yaml.safe_dump(entry, sort_keys=False, width=90))
+
+# %% [markdown]
+# ## The board
+#
+# Every claim, one bar: which share of its cases meets it, leaves it open, or misses it.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "One bar a claim: the share of its cases that meet it, leave it open or miss it, with the verdict beside it"}, "figure": {"name": "fig-board", "caption": "All claims: first, second and third paper, and our own. Green: cases that meet the claim; grey: open; red: missed. (Data: recorded runs on all benchmarks at hand.)"}}
+figure = claims.draw_board()
+
+# %% tags=["remove-input"]
+board = claims.board(ledger, findings)
+linked = board.rename(
+    index=lambda name: f'<a href="../book/claims/{name}.html">{name}</a>'
+)
+HTML(
+    linked.rename_axis(None).to_html(escape=False, border=0, classes="claim-board")
+)
+
+# %% [markdown]
+# The mean over cases has Student's 95 % interval, as if cases were independent. It is there for orientation; the verdict is made from the cases.
+# Each id leads to a page with the quotation, all cases, and the limits.
+#
+# ## Paper by paper
+
+
+# %% tags=["remove-input"]
+papers = {
+    "P1": "The first paper (Sadrani and others): normal and anomalous patterns",
+    "P2": "The second paper (Rippel and others): a Gaussian, tuned",
+    "P3": "The third paper (Minhas and Zelek): a transferred classifier",
+    "W": "Our own",
+}
+order = [
+    "supported",
+    "partly",
+    "not supported",
+    "inconclusive",
+    "not tested here",
+]
+parts = []
+for prefix, name in papers.items():
+    of = board[board.index.str.startswith(prefix)]
+    lines = [
+        f"- *{verdict}* ({len(rows)}): "
+        + "; ".join(f"{row['claim']} ({index})" for index, row in rows.iterrows())
+        for verdict in order
+        if len(rows := of[of["verdict"] == verdict])
+    ]
+    parts.append(f"**{name}.**\n\n" + "\n".join(lines))
+Markdown("\n\n".join(parts))
+
+# %% [markdown]
+# Read what belongs together. That photographs are far from surfaces ([P1b-photographs](../book/claims/P1b-photographs.md)) is the premise of the first
+# paper, and that normal images would therefore be the better source ([P1c-rival](../book/claims/P1c-rival.md)) its conclusion; the board
+# has a verdict on each, and they need not agree. Of the second paper, one asks first whether there is any forgetting to detect
+# ([P2b-forgetting](../book/claims/P2b-forgetting.md)) before one asks whether it is detected. Of the third, a percentage without its opponent says
+# nothing: look at [P3a-published](../book/claims/P3a-published.md) and [P3a-labels](../book/claims/P3a-labels.md) side by side.
+#
+# ## Computed again, now
+#
+# The verdicts above are kept in a file beside the recorded runs. Here they are computed anew from those runs. The same is done by a test
+# whenever the book's code changes, so that no verdict moves without somebody noticing.
+
+# %%
+again = {claim.id: claims.evaluate(claim) for claim in ledger}
+moved = {name: claims.moved(now, findings[name]) for name, now in again.items()}
+
+# %% tags=["remove-input"]
+changed = {name: words for name, words in moved.items() if words}
+cases = sum(len(finding.cases) for finding in again.values())
+Markdown(
+    f"{len(ledger)} claims with {cases} cases; {len(ledger) - len(changed)} findings are as recorded."
+    + "".join(f"\n- {name}: {', '.join(words)}" for name, words in changed.items())
+)
+
+# %% [markdown]
+# ## How much hangs on the rule?
+#
+# Whether a claim is about *every* case or *most* of them is our reading of its words. And an interval of 95 % is a habit. The same cases under
+# other rules: the scope turned round for all claims, and intervals half as wide again (about 99.7 %, as one may want with so many claims).
+
+
+# %% tags=["hide-input"]
+def under(claim, scope, widen=1.0):
+    states = []
+    for case in findings[claim.id].cases:
+        known = case.low is not None
+        low, high = (
+            case.value + widen * (bound - case.value) if known else float("nan")
+            for bound in (case.low, case.high)
+        )
+        states.append(claim.state(low, high))
+    return claims.verdict(states, scope)
+
+
+rules = pd.DataFrame(
+    {
+        claim.id: {
+            "as stated": under(claim, claim.scope),
+            "about every case": under(claim, "every"),
+            "about most cases": under(claim, "most"),
+            "wider intervals": under(claim, claim.scope, 1.5),
+        }
+        for claim in ledger
+    }
+).T
+tested = rules[rules["as stated"] != "not tested here"]
+tested.apply(pd.Series.value_counts).reindex(order[:-1]).fillna(0).astype(int)
+
+# %% tags=["remove-input"]
+differs = {
+    name: tested.index[tested[name] != tested["as stated"]]
+    for name in tested.columns[1:]
+}
+firm = tested[tested.nunique(axis=1) == 1]
+Markdown(
+    "Verdicts that change: "
+    + "; ".join(
+        f"{name}, {len(ids)} ({', '.join(ids) or 'none'})"
+        for name, ids in differs.items()
+    )
+    + f". The same under all of these rules are {len(firm)} of {len(tested)}: "
+    + "; ".join(
+        f"*{verdict}* {', '.join(rows.index)}"
+        for verdict, rows in firm.groupby("as stated")
+    )
+    + "."
+)
+
+# %% [markdown]
+# ```{admonition} What would surprise you
+# :class: tip
+# How many verdicts are neither yes nor no. Most published claims are of the form "better on average over what we tried", and most of our cases
+# have five runs or fewer: enough to see a large effect, and to say of a small one only that it is small.
+# ```
+#
+# ## What we learnt
+#
+# - A sentence becomes a claim by what is added to it. Whoever disagrees with a verdict should look first at what we added; it is all in
+#   `book/claims.yml`, and a pull request can change it.
+# - "Not supported" is said of *our* protocol on *our* data. Where a paper's own protocol is unknown, nobody can refute it, and nobody can
+#   confirm it either.
+# - A verdict is worth as much as the intervals behind it. Say how many runs, and over what they vary.
+#
+# ## Exercises
+#
+# 1. *Warm-up.* A claim has four cases: two are met, one is missed, one is open. What is its verdict in either scope? Check with `claims.verdict`.
+# 2. *Look closer.* Choose a claim whose verdict you doubt, and change its threshold in `book/claims.yml` to what you find fair. Does
+#    `anomaly-transfer claims` change its verdict?
+# 3. *Look closer.* Thirty claims are tested on many cases, each with a 95 % interval. How many cases would you expect to be *met* by chance if
+#    all effects were exactly at their thresholds?
+# 4. *Research.* Write a claim of your own for a paper that you know: quotation, statement, effect, threshold and what would refute it. Which
+#    of these could you not find in the paper?

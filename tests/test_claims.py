@@ -1,0 +1,233 @@
+"""The ledger, the rule that makes verdicts, and the committed verdicts against the recorded runs."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tests.book.conftest import ROOT
+from typer.testing import CliRunner
+
+from anomaly_transfer import benchmarks, claims, effects
+from anomaly_transfer.claims import Case, Claim, Finding
+from anomaly_transfer.cli import app
+from anomaly_transfer.errors import StoreError
+
+LEDGER = claims.ledger()
+ENTRY = {
+    "id": "W-test",
+    "title": "A claim for tests",
+    "statement": "Something lies above a threshold.",
+    "comparator": "nothing",
+    "measure": "a number",
+    "threshold": 0.5,
+    "reason": "a reason of tests",
+    "fixed": "beforehand",
+    "scope": "every",
+    "refuted_by": "a value below",
+    "limits": "it is made up",
+    "chapter": "17_verdicts",
+}
+
+
+def claim(**changes):
+    return Claim(**(ENTRY | changes))
+
+
+def test_the_ledger_covers_the_papers_and_has_claims_of_our_own():
+    parts = {entry.id[:3] for entry in LEDGER if entry.paper}
+    assert {"P1a", "P1b", "P1c", "P1d", "P2a", "P2b", "P2c", "P2d", "P3a", "P3b"} <= parts
+    assert sum(not entry.paper for entry in LEDGER) >= 5
+
+
+@pytest.mark.parametrize("entry", LEDGER, ids=lambda entry: entry.id)
+def test_an_entry_names_what_exists(entry):
+    assert (ROOT / "notebooks" / f"{entry.chapter}.py").is_file()
+    assert set(entry.benchmarks) <= set(benchmarks.names())
+    if entry.paper:
+        assert re.search(rf"@\w+{{{entry.paper},", (ROOT / "book/references.bib").read_text())
+
+
+@pytest.mark.parametrize("entry", LEDGER, ids=lambda entry: entry.id)
+def test_the_verdict_is_what_the_recorded_runs_say(entry):
+    assert claims.moved(claims.evaluate(entry), claims.recorded().get(entry.id)) == []
+
+
+def test_no_verdict_is_kept_without_its_claim():
+    assert list(claims.recorded()) == [entry.id for entry in LEDGER]
+
+
+@pytest.mark.parametrize(
+    ("holds", "low", "high", "state"),
+    [
+        ("above", 0.6, 0.9, "met"),
+        ("above", 0.4, 0.9, "open"),
+        ("above", 0.5, 0.9, "open"),
+        ("above", 0.1, 0.4, "missed"),
+        ("below", 0.1, 0.4, "met"),
+        ("below", 0.6, 0.9, "missed"),
+        ("below", 0.4, 0.9, "open"),
+        ("within", -0.4, 0.4, "met"),
+        ("within", -0.6, 0.1, "open"),
+        ("within", 0.6, 0.9, "missed"),
+        ("within", -0.9, -0.6, "missed"),
+        ("within", -0.9, 0.9, "open"),
+        ("above", np.nan, np.nan, "open"),
+        ("below", np.nan, np.nan, "open"),
+        ("within", np.nan, np.nan, "open"),
+    ],
+)
+def test_an_interval_tells_the_state(holds, low, high, state):
+    assert claim(holds=holds).state(low, high) == state
+
+
+@pytest.mark.parametrize(
+    ("states", "every", "most"),
+    [
+        ("mmm", "supported", "supported"),
+        ("mmo", "partly", "supported"),
+        ("mmx", "partly", "supported"),
+        ("mxo", "partly", "partly"),
+        ("moo", "inconclusive", "inconclusive"),
+        ("mo", "partly", "partly"),
+        ("mx", "partly", "partly"),
+        ("mxx", "not supported", "not supported"),
+        ("xo", "inconclusive", "inconclusive"),
+        ("xxo", "not supported", "not supported"),
+        ("ooo", "inconclusive", "inconclusive"),
+        ("", "not tested here", "not tested here"),
+    ],
+)
+def test_states_make_the_verdict(states, every, most):
+    named = [{"m": "met", "x": "missed", "o": "open"}[letter] for letter in states]
+    assert claims.verdict(named, "every") == every
+    assert claims.verdict(named, "most") == most
+
+
+def test_a_finding_has_the_mean_over_cases_and_students_interval():
+    cases = pd.DataFrame({"case": list("abc"), "value": [0.6, 0.7, 0.8], "low": [0.55, 0.65, np.nan], "high": 0.9})
+    found = claims.judge(claim(), cases)
+    assert [case.state for case in found.cases] == ["met", "met", "open"]
+    assert (found.value, found.low, found.high) == (0.7, 0.4516, 0.9484)  # 0.7 ± 4.3027 · 0.1 / √3
+    assert found.cases[2].low is None
+    assert found.verdict == "partly"
+
+
+def test_a_single_case_keeps_its_own_interval():
+    found = claims.judge(claim(), pd.DataFrame({"case": ["a"], "value": [0.6], "low": [0.55], "high": [0.65]}))
+    assert (found.verdict, found.value, found.low, found.high) == ("supported", 0.6, 0.55, 0.65)
+
+
+def finding(*values, verdict="partly"):
+    cases = [Case(case=f"case {k}", value=v, low=v - 0.1, high=v + 0.1, state="open") for k, v in enumerate(values)]
+    return Finding(id="W-test", verdict=verdict, cases=cases)
+
+
+def test_what_moved_is_told():
+    then = finding(0.5, 0.6)
+    assert claims.moved(then, then) == []
+    assert claims.moved(finding(0.5001, 0.6), then) == []
+    assert claims.moved(finding(0.52, 0.6), then) == ["case 0: 0.5 became 0.52"]
+    assert claims.moved(finding(0.5), then) == ["case 1 is gone"]
+    assert claims.moved(finding(0.5, 0.6, 0.7), then) == ["case 2 is new"]
+    assert claims.moved(finding(0.5, 0.6, verdict="supported"), then) == ["verdict 'partly' became 'supported'"]
+    met = then.cases[0].model_copy(update={"state": "met"})
+    assert claims.moved(then.model_copy(update={"cases": (met, then.cases[1])}), then) == ["case 0: open became met"]
+    assert claims.moved(then, None) == ["it has no recorded verdict"]
+
+
+def test_a_claim_that_cites_what_is_not_recorded_is_refused():
+    nearness = {"effect": "nearness", "arguments": {"region": "image"}}
+    with pytest.raises(StoreError, match="reads 'relations' of fashion_mnist: nothing is recorded"):
+        claims.evaluate(claim(**nearness, benchmarks=["elpv", "fashion_mnist"]))
+    with pytest.raises(StoreError, match="of no benchmark"):
+        claims.evaluate(claim(**nearness))
+    with pytest.raises(ValueError, match=r"no effect 'luck'; choose from nearness"):
+        claims.evaluate(claim(effect="luck"))
+
+
+def test_an_effect_without_cases_is_no_verdict(monkeypatch):
+    monkeypatch.setitem(effects.EFFECTS, "empty", effects.Effect(lambda: pd.DataFrame(columns=effects.CASE), ()))
+    with pytest.raises(StoreError, match="no recorded run bears on it"):
+        claims.evaluate(claim(effect="empty"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"holds": "beside"}, "W-test"),
+        ({"threshold": "much"}, "W-test"),
+        ({"colour": "red"}, "W-test"),
+        ({"paper": "sadrani2024"}, "quotes it"),
+        ({"quotation": "so it is"}, "quotes it"),
+        ({"id": "P1a-test"}, "quotes it"),
+        ({"id": "test"}, "id"),
+    ],
+)
+def test_an_entry_that_breaks_the_schema_is_named(tmp_path, change, message):
+    path = tmp_path / "claims.yml"
+    path.write_text(yaml.safe_dump([ENTRY | change]))
+    with pytest.raises(ValueError, match=message):
+        claims.ledger(path)
+
+
+def test_two_entries_of_one_id_are_refused(tmp_path):
+    path = tmp_path / "claims.yml"
+    path.write_text(yaml.safe_dump([ENTRY, ENTRY]))
+    with pytest.raises(ValueError, match="more than one entry called W-test"):
+        claims.ledger(path)
+
+
+def test_verdicts_are_written_whole_and_read_again(tmp_path):
+    found = [finding(0.5, 0.6)]
+    claims.write(found, tmp_path)
+    assert claims.recorded(tmp_path) == {"W-test": found[0]}
+    assert [path.name for path in tmp_path.iterdir()] == [claims.VERDICTS]
+    (tmp_path / claims.VERDICTS).write_text("[{]")
+    with pytest.raises(StoreError, match="claims --write"):
+        claims.recorded(tmp_path)
+    with pytest.raises(StoreError, match="cannot be read"):
+        claims.recorded(tmp_path / "elsewhere")
+
+
+def test_the_command_fails_when_a_verdict_moves(monkeypatch):
+    good = claims.recorded()
+    assert CliRunner().invoke(app, ["claims", "P3b-mnist"]).exit_code == 0
+    other = good["P3b-mnist"].model_copy(update={"verdict": "supported"})
+    monkeypatch.setattr(claims, "recorded", lambda: good | {"P3b-mnist": other})
+    told = CliRunner().invoke(app, ["claims", "P3b-mnist"])
+    assert told.exit_code == 1
+    assert "CHANGED: verdict 'supported' became 'not supported'" in told.output
+
+
+def test_the_command_names_an_unknown_claim():
+    told = CliRunner().invoke(app, ["claims", "P9z-none"])
+    assert "There is no claim P9z-none" in str(told.exception)
+    told = CliRunner().invoke(app, ["claims", "P3b-mnist", "--write"])
+    assert "all together" in str(told.exception)
+
+
+def test_a_figure_is_drawn_of_recorded_cases_only():
+    assert len(claims.draw("P1a-images").axes) == 1
+    with pytest.raises(ValueError, match="no recorded cases"):
+        claims.draw("P2c-detection")
+
+
+def test_the_board_has_every_claim():
+    board = claims.board(LEDGER, claims.recorded())
+    assert list(board.index) == [entry.id for entry in LEDGER]
+    assert board.loc["P2c-detection", "verdict"] == "not tested here"
+    assert board.loc["P2c-detection", "effect"] == ""
+    row = claims.recorded()["P3b-mnist"]
+    assert board.loc["P3b-mnist", "effect"] == f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+
+
+def test_verdicts_are_text_that_diffs_well():
+    text = (ROOT / "results" / claims.VERDICTS).read_text()
+    assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+
+
+def test_every_effect_serves_a_claim():
+    assert {entry.effect for entry in LEDGER if entry.effect} == set(effects.EFFECTS)
