@@ -111,6 +111,7 @@ lint: setup
 	mypy
 	python book/tools/pairs.py --check
 	python book/tools/verdicts.py --check
+	python book/tools/typed_numbers.py
 
 # Two processes of one thread each: two that share the threads of two cores wait for each other.
 PARALLEL := OMP_NUM_THREADS=1 pytest -n 2

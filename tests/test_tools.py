@@ -50,6 +50,80 @@ def test_each_notebook_is_well_made(source):
             assert part in headings, part
 
 
+@pytest.fixture
+def typed(tmp_path, monkeypatch):
+    """The check of typed numbers on a book of one chapter; what it prints is in the second function's hands."""
+    checker = tool("typed_numbers")
+    monkeypatch.setattr(checker, "ROOT", tmp_path)
+    monkeypatch.setattr(checker, "ALLOWED", tmp_path / "typed_numbers.yml")
+    for folder in ("notebooks", "book"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "README.md").write_text("# A book\n")
+
+    def check(chapter, allowed="[]"):
+        (tmp_path / "notebooks" / "01_a.py").write_text(chapter)
+        (tmp_path / "typed_numbers.yml").write_text(allowed)
+        return checker.main()
+
+    return check
+
+
+@pytest.mark.parametrize(
+    "chapter",
+    [
+        "# %% [markdown]\n# The Gaussian reaches 0.93 on bricks.\n",
+        "# %% [markdown]\n# It finds 41 % more.\n",
+        "# %% [markdown]\n# It is three times as fast.\n",
+        '# %%\nMarkdown(f"With labels it is {x:.2f}, without them 0.81 only.")\n',
+        '# %% mystnb={"figure": {"caption": "Scores: the AUROC is 0.93."}}\nx = 1\n',
+    ],
+)
+def test_a_typed_result_is_found(typed, capsys, chapter):
+    assert typed(chapter) == 1
+    assert "notebooks/01_a.py: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "chapter",
+    [
+        "# %% [markdown]\n# The paper reports 0.93 {cite:p}`somebody`.\n",
+        "# %% [markdown]\n# Set `x = 0.93` and $y < 0.5$; see [this](0.93.html).\n",
+        '# %%\nrate = 0.93\nname = "0.93"\nMarkdown(f"With labels it is {x:.2f} in all.")\n',
+    ],
+)
+def test_what_is_cited_or_computed_is_no_typed_result(typed, chapter):
+    assert typed(chapter) == 0
+
+
+def test_a_number_is_allowed_with_a_reason_and_only_where_it_is_needed(typed, capsys):
+    chapter = "# %% [markdown]\n# Intervals hold 95 % of draws.\n"
+    assert typed(chapter, "[{where: 01_a, text: 95 % of draws, reason: their level}]") == 0
+    assert typed(chapter, "[{where: 01_a, text: 95 % of draws, reason: ''}]") == 1
+    assert typed(chapter, "[{where: 02_b, text: 95 % of draws, reason: their level}]") == 2
+    assert "nothing needs 02_b" in capsys.readouterr().out
+
+
+def test_stubs_and_readme_follow_the_verdicts(tmp_path, monkeypatch, capsys):
+    verdicts = tool("verdicts")
+    monkeypatch.setattr(verdicts, "ROOT", tmp_path)
+    monkeypatch.setattr(verdicts, "PAGES", tmp_path / "claims")
+    monkeypatch.setattr(verdicts, "README", tmp_path / "README.md")
+    monkeypatch.setattr(verdicts, "FIGURE", tmp_path / "verdicts.svg")
+    (tmp_path / "README.md").write_text(f"# Before\n{verdicts.BEGIN}\nold\n{verdicts.END}\nafter\n")
+    assert verdicts.main(check=True) > 30
+    assert verdicts.main(check=False) == 0
+    assert verdicts.main(check=True) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("# Before\n")
+    assert text.endswith("\nafter\n")
+    assert "| P1a-images |" in text
+    assert (tmp_path / "verdicts.svg").stat().st_size > 1000
+    (tmp_path / "claims" / "P9z-old.md").write_text("# Old\n")
+    capsys.readouterr()
+    assert verdicts.main(check=True) == 1
+    assert "claims/P9z-old.md" in capsys.readouterr().out
+
+
 def test_an_edit_of_the_source_is_noticed(tmp_path, monkeypatch):
     pairs = tool("pairs")
     monkeypatch.setattr(pairs, "NOTEBOOKS", tmp_path)
