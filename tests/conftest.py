@@ -13,6 +13,7 @@ from anomaly_transfer.benchmarks.fashion_mnist import FashionMNIST
 from anomaly_transfer.features import Features
 from anomaly_transfer.images import ImageFiles
 from anomaly_transfer.store import Store
+from anomaly_transfer.views import MAP
 
 #: Benchmarks that also look for a system package.
 SYSTEM_DATA = [FashionMNIST]
@@ -67,5 +68,11 @@ def map_features(n: int, seed: int = 0, shift: float = 0.0) -> Features:
     return Features.of(fine=fine.astype(np.float32), coarse=coarse.astype(np.float32))
 
 
+def both_features(n: int, seed: int = 0, shift: float = 0.0) -> Features:
+    """Pooled features and maps side by side."""
+    maps = {level + MAP: array for level, array in map_features(n, seed, shift).arrays.items()}
+    return Features.of(**pooled_features(n, seed, shift).arrays, **maps)
+
+
 def features_of_kind(kind: str, n: int, seed: int = 0, shift: float = 0.0) -> Features:
-    return (map_features if kind == "maps" else pooled_features)(n, seed, shift)
+    return {"maps": map_features, "both": both_features}.get(kind, pooled_features)(n, seed, shift)

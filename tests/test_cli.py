@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from anomaly_transfer import benchmarks, cli
+from anomaly_transfer import benchmarks, cli, experiments, records
 
 
 @pytest.fixture
@@ -97,7 +97,16 @@ def test_run_then_records_and_store(run, tmp_path):
     result = run("run", *words)
     assert result.returncode == 0, result.stderr
     assert "elpv/mono grouped seed 0 smoke neighbours@head  0." in result.stdout
-    assert run("records", tmp_path / "out").stdout == result.stdout
+    assert run("records", "list", tmp_path / "out").stdout == result.stdout
+    same = run("records", "diff", tmp_path / "out", tmp_path / "out")
+    assert (same.returncode, same.stdout) == (0, "1 same\n")
+    (kept,) = records.load_folder(tmp_path / "out")
+    interval = kept.metrics["target"]["auroc"].model_copy(update={"value": 0.1, "low": 0.05, "high": 0.2})
+    changed = kept.model_copy(update={"metrics": kept.metrics | {"target": {"auroc": interval}}})
+    experiments.export([changed], tmp_path / "kept")
+    drifted = run("records", "diff", tmp_path / "out", tmp_path / "kept")
+    assert drifted.returncode == 1
+    assert "drifted  neighbours@head__elpv__mono__grouped__0__smoke: 0.1000 [0.0500, 0.2000], now 0." in drifted.stdout
     assert "records: 1 entries" in run("store", "size").stdout
     assert "MB freed" in run("store", "prune").stdout
     assert "records: 0 entries" in run("store", "size").stdout

@@ -177,6 +177,19 @@ def test_a_detector_that_is_always_right_costs_nothing():
     assert found["value"].to_numpy() == pytest.approx(0.0)
 
 
+def test_a_combination_is_compared_with_its_best_part():
+    rows = [
+        WHERE | {"seed": 0, "rival": rival, "value": value, "own": 0.9, "more": 0.9 - value}
+        for rival, value in (("gaussian", 0.8), ("patch-gaussian", 0.95), ("patch-memory", 0.7), ("svm", 0.99))
+    ]
+    found = pd.DataFrame(rows)
+    found["more low"], found["more high"] = found["more"] - 0.02, found["more"] + 0.02
+    row = only(effects.combination(found))
+    assert row[["value", "low", "high"]].to_list() == pytest.approx([-0.05, -0.07, -0.03])
+    assert only(effects.combination(found, "patch-memory"))["value"] == pytest.approx(0.2)
+    assert effects.combination(found, without=["elpv mono"]).empty
+
+
 def test_noise_has_no_similarity_that_a_debiased_measure_would_find():
     naive, debiased = (effects.from_nothing(f"Linear CKA, {kind}") for kind in ("naive", "debiased"))
     assert (naive["low"] > debiased["high"] + 0.5).all()

@@ -16,6 +16,8 @@ from anomaly_transfer.errors import AnomalyTransferError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 store_app = typer.Typer(no_args_is_help=True, help="Look at, or clear, what has been computed and kept.")
 app.add_typer(store_app, name="store")
+records_app = typer.Typer(no_args_is_help=True, help="Look at recorded runs, or compare fresh ones with them.")
+app.add_typer(records_app, name="records")
 
 DEFAULT_METHOD = "patch-memory"
 DEFAULT_BACKBONE = "efficientnet_lite0"
@@ -109,7 +111,7 @@ def tables(
         str,
         typer.Argument(
             help="relations, few_shot, twins (Part I); tuned, localised (II); oneclass, labelled, supervised, "
-            "cracks (III)."
+            "cracks (III); rivals."
         ),
     ],
     benchmark: Annotated[str, typer.Option(help="A benchmark that is here.")],
@@ -124,7 +126,7 @@ def tables(
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
     export: Annotated[Path | None, typer.Option(help="Also copy the tables here (results/tables/PROFILE).")] = None,
 ) -> None:
-    """Run the experiments of Parts I to III that have no up-to-date table."""
+    """Run the experiments that have no up-to-date table."""
     from anomaly_transfer import (
         benchmarks,
         cracks,
@@ -133,6 +135,7 @@ def tables(
         labelled,
         localised,
         relations,
+        rivals,
         supervised,
         transferred,
         tuned,
@@ -151,6 +154,7 @@ def tables(
         "labelled": (labelled.run, first),
         "supervised": (supervised.run, supervised.DEFAULT),
         "cracks": (cracks.run, cracks.DEFAULT),
+        "rivals": (rivals.run, rivals.DEFAULT),
     }
     if study not in runs:
         raise ValueError(f"There is no study {study!r}; choose from {', '.join(runs)}.")
@@ -165,7 +169,7 @@ def tables(
                     copy([table], export)
 
 
-@app.command("records")
+@records_app.command("list")
 def list_records(
     folder: Annotated[Path, typer.Argument(help="A folder of records, e.g. results/study or the store.")],
     metric: str = "auroc",
@@ -176,6 +180,24 @@ def list_records(
 
     for record in load_folder(folder):
         typer.echo(f"{_coordinates(record)}  {record.metrics.get(group, {}).get(metric, '-')}")
+
+
+@records_app.command("diff")
+def diff_records(
+    fresh: Annotated[Path, typer.Argument(help="A folder of fresh records, e.g. what `run --export` wrote.")],
+    kept: Annotated[Path | None, typer.Argument(help="Default: the recorded runs of the study profile.")] = None,
+) -> None:
+    """Compare fresh runs with recorded ones; fails if one has left the recorded interval."""
+    from anomaly_transfer import places, records
+
+    found = records.drift(records.load_folder(fresh), records.load_folder(kept or places.results_folder() / "study"))
+    for row in found[found["state"].isin(["drifted", "within", "new"])].itertuples():
+        typer.echo(
+            f"{row.state:8} {row.experiment}: {row.kept:.4f} [{row.low:.4f}, {row.high:.4f}], now {row.fresh:.4f}"
+        )
+    typer.echo(", ".join(f"{count} {state}" for state, count in found["state"].value_counts().items()))
+    if "drifted" in set(found["state"]):
+        raise typer.Exit(1)
 
 
 @app.command("claims")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from anomaly_transfer import (
     localised,
     prediction,
     relations,
+    rivals,
     similarity,
     tuned,
     vicinal,
@@ -214,6 +215,24 @@ def relative_cost(found: pd.DataFrame, rule: str) -> pd.DataFrame:
     return rows.assign(case=rows["variant"] + ", " + places)[CASE]
 
 
+def combination(found: pd.DataFrame, over: str | None = None, without: Sequence[str] = ()) -> pd.DataFrame:
+    """AUROC of the combined detector minus that of one of its parts, paired on images.
+
+    Parameters
+    ----------
+    found : DataFrame
+        Tables of ``rivals.run``.
+    over : str, optional
+        A part; default: on each data set the best of them, chosen in its favour by the test images.
+    without : sequence of str
+        Data sets (``benchmark category``) on which the combination was chosen.
+    """
+    parts = found[found["rival"].isin(rivals.PARTS if over is None else [over])].reset_index(drop=True)
+    best = parts.loc[parts.groupby([*ablation.WHERE, "seed"], sort=False)["value"].idxmax()]
+    rows = _cases(best.assign(value=best["more"], low=best["more low"], high=best["more high"]))
+    return rows[~rows["case"].isin(without)]
+
+
 def from_nothing(measure: str) -> pd.DataFrame:
     """What a paired measure says of two simulated tables that have nothing in common, by the number of images."""
     chosen = [known for known in similarity.PAIRED if known.title == measure]
@@ -241,6 +260,7 @@ EFFECTS: dict[str, Effect] = {
     "unseen_types": Effect(unseen_types, ("labelled",)),
     "localisation": Effect(localisation, ("localised",)),
     "relative_cost": Effect(relative_cost, ("cracks",)),
+    "combination": Effect(combination, ("rivals",)),
     "from_nothing": Effect(from_nothing, ()),
 }
 

@@ -18,16 +18,17 @@ from tqdm import tqdm
 from anomaly_transfer import backbones, benchmarks, detectors, pixels, profiles, records
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category
-from anomaly_transfer.detectors.base import Localiser, pixel_scores, worst_patch
+from anomaly_transfer.detectors.base import Localiser, pixel_scores
 from anomaly_transfer.errors import EvaluationError, StoreError
 from anomaly_transfer.evaluation import Interval, evaluate, evaluate_table, localisation, paired_difference
-from anomaly_transfer.features import Features, default_device, default_engine, map_levels
+from anomaly_transfer.features import Features, default_device, default_engine
 from anomaly_transfer.fingerprint import code_hash, digest
 from anomaly_transfer.images import duplicates
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.records import Experiment, Provenance, Record
 from anomaly_transfer.splits import N_FOLDS, SPLITS
 from anomaly_transfer.store import Store
+from anomaly_transfer.views import Kind, view
 
 #: The split without leak, with which the others are compared.
 GROUPED = "grouped"
@@ -266,8 +267,7 @@ class _Plan:
             clock.lap("fit")
             scored = features.take(fold.test)
             if isinstance(self.detector, Localiser):
-                maps = np.concatenate([self.detector.anomaly_map(batch) for batch in scored.batches()])
-                score = worst_patch(maps)
+                score, maps = self.detector.scored(scored)
                 heat.append(maps)
             else:
                 score = self.detector.anomaly_score(scored)
@@ -352,7 +352,7 @@ _SIZES = ("backbone", "image_size", "images_per_category", "bootstrap", "memory_
 
 
 def features_for(
-    kind: str,
+    kind: Kind,
     levels: tuple[str, ...] | None,
     profile: profiles.Profile,
     category: Category,
@@ -362,19 +362,14 @@ def features_for(
 
     Parameters
     ----------
-    kind : {"pooled", "maps", "pixels"}
+    kind : {"pooled", "maps", "pixels", "both"}
     levels : tuple of str, optional
-        Default: all levels pooled, or the maps of strides 8 and 16. Pixels are one level.
+        Whose maps are taken, see ``views.view``.
     """
     if isinstance(category.content, Features):
         return category.content
-    store = store or Store()
-    if kind == "pixels":
-        return store.pixels(category.images)
-    backbone, side = pretrained(profile.backbone), category.input_side(profile.image_size)
-    if kind == "pooled":
-        return store.features(category.images, backbone, side)
-    return store.features(category.images, backbone, side, levels or map_levels(backbone))
+    side = category.input_side(profile.image_size)
+    return view(kind, category.images, pretrained(profile.backbone), side, store or Store(), levels)
 
 
 @lru_cache(maxsize=2)

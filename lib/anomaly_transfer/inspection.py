@@ -15,7 +15,7 @@ import pandas as pd
 from anomaly_transfer import models, plots
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.benchmarks.folder import UNLABELLED, list_images, not_images, read_folder, sift
-from anomaly_transfer.detectors.base import Localiser, pixel_scores, worst_patch
+from anomaly_transfer.detectors.base import Localiser, pixel_scores
 from anomaly_transfer.errors import DataError, EvaluationError
 from anomaly_transfer.evaluation import Interval, evaluate_table, localisation
 from anomaly_transfer.images import ImageFiles, Images, duplicates
@@ -149,8 +149,8 @@ def _score(model: Model, images: Images, store: Store | None) -> _Scored:
     features = model.features(images, store)
     if not isinstance(model.detector, Localiser):
         return _Scored(model.detector.anomaly_score(features), None)
-    maps = np.concatenate([model.detector.anomaly_map(batch) for batch in features.batches()])
-    return _Scored(worst_patch(maps), list(maps))
+    scores, maps = model.detector.scored(features)
+    return _Scored(scores, list(maps))
 
 
 def _prepare(out: Path) -> None:

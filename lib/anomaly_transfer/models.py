@@ -9,17 +9,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from sklearn.model_selection import KFold
 
-from anomaly_transfer import backbones, detectors, pixels
+from anomaly_transfer import backbones, detectors
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.costs import FALSE_ALARM_RATE
 from anomaly_transfer.detectors.base import Detector
 from anomaly_transfer.errors import StoreError, WeightsError
-from anomaly_transfer.features import Features, map_levels
+from anomaly_transfer.features import Features
 from anomaly_transfer.images import Images
 from anomaly_transfer.records import versions
 from anomaly_transfer.store import Store
+from anomaly_transfer.views import levels_of, view
 
 ARRAYS, DESCRIPTION = "model.safetensors", "model.json"
 
@@ -59,11 +59,9 @@ class Model:
 
     def features(self, images: Images, store: Store | None = None) -> Features:
         """Features of images as this model's detector needs them."""
-        store = store or Store()
-        if self.detector.kind == "pixels":
-            return store.pixels(images)
-        levels = None if self.detector.kind == "pooled" else self.description.levels
-        return store.features(images, self.backbone, self.description.image_size, levels)
+        kind, size = self.detector.kind, self.description.image_size
+        levels = self.description.levels if kind == "maps" else None
+        return view(kind, images, self.backbone, size, store or Store(), levels)
 
     def save(self, folder: Path) -> None:
         """Write the two files; the folder is made."""
@@ -100,15 +98,10 @@ def fit(
     """
     network = backbones.load(backbone)
     detector = detectors.make(method, seed=seed)
-    levels = detector.levels
-    if levels is None:
-        # The strides of maps take a forward pass to find.
-        known = {"pooled": network.levels, "pixels": (pixels.LEVEL,)}
-        levels = known.get(detector.kind) or map_levels(network)
     description = Description(
         method=method,
         seed=seed,
-        levels=levels,
+        levels=detector.levels or levels_of(detector.kind, network),
         backbone=backbone,
         weights_sha256=network.weights_sha256,
         image_size=image_size or network.image_size,
@@ -136,11 +129,7 @@ def threshold(detector: Detector, features: Features, false_alarm_rate: float, s
     """
     if len(features) < 10:
         return None
-    scores = []
-    for train, test in KFold(5, shuffle=True, random_state=seed).split(np.arange(len(features))):
-        detector.fit(features.take(train))
-        scores.append(detector.anomaly_score(features.take(test)))
-    return float(np.quantile(np.concatenate(scores), 1 - false_alarm_rate))
+    return float(np.quantile(detector.out_of_fold_scores(features, seed), 1 - false_alarm_rate))
 
 
 def load(folder: str | Path) -> Model:

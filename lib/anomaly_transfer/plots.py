@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
+from scikit_posthocs import critical_difference_diagram
 
 from anomaly_transfer.labels import NORMAL
 
@@ -406,14 +407,36 @@ def _two_way(table: pd.DataFrame, label: str, colours: str, low: float, high: fl
     return figure
 
 
-def scatter(frame: pd.DataFrame, x: str, y: str, hue: str) -> Figure:
-    """Points by two numbers, coloured by class; ``normal`` and ``anomalous`` have their usual colours."""
+def critical_difference(ranks: pd.Series, p_values: pd.DataFrame) -> Figure:
+    """Mean ranks on a line, best at the left; a bar joins those that could not be told apart (Demsar, 2006).
+
+    Parameters
+    ----------
+    ranks : Series
+        Mean rank of each detector, 1 for the best.
+    p_values : DataFrame
+        Of each pair; joined are those with 0.05 or more.
+    """
+    figure, axis = plt.subplots(figsize=(7.0, 0.22 * len(ranks) + 1.3))
+    critical_difference_diagram(
+        ranks, p_values, ax=axis, label_fmt_left="{label} ({rank:.1f})", label_fmt_right="({rank:.1f}) {label}"
+    )
+    return figure
+
+
+def scatter(frame: pd.DataFrame, x: str, y: str, hue: str, log: bool = False) -> Figure:
+    """Points by two numbers, coloured by class; ``normal`` and ``anomalous`` have their usual colours.
+
+    ``log`` makes steps along ``x`` factors.
+    """
     figure, axis = plt.subplots(figsize=(5.6, 3.6))
     usual = {NORMAL: NORMAL_COLOUR, "anomalous": ANOMALOUS_COLOUR}
     names = list(frame[hue].unique())
     colours = {name: usual.get(name, PALETTE[number % len(PALETTE)]) for number, name in enumerate(names)}
     sns.scatterplot(frame, x=x, y=y, hue=hue, style=hue, palette=colours, s=28, alpha=0.8, ax=axis)
     axis.get_legend().set_title("")
+    if log:
+        axis.set_xscale("log")
     return figure
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -194,3 +196,43 @@ def load_folder(folder: Path) -> list[Record]:
     """All records in a folder such as ``results/study`` (one JSON file or folder each), sorted by experiment."""
     found = [Record.model_validate(json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("**/*.json")]
     return sorted(found, key=lambda record: record.experiment.slug)
+
+
+#: Differences below this are of the last digits, as another processor makes them.
+SAME = 1e-4
+
+
+def drift(fresh: Sequence[Record], kept: Sequence[Record]) -> pd.DataFrame:
+    """How fresh runs compare with recorded ones: headline AUROC by experiment.
+
+    Parameters
+    ----------
+    fresh, kept : sequence of Record
+
+    Returns
+    -------
+    DataFrame
+        One row an experiment of either: ``experiment`` (its slug), ``kept`` with ``low`` and ``high``, ``fresh`` (NaN
+        where there is none), and ``state``: ``same`` (to :data:`SAME`), ``within`` the recorded 95 % interval,
+        ``drifted`` out of it, ``missing`` (recorded, not run) or ``new`` (run, not recorded).
+
+    Raises
+    ------
+    StoreError
+        If there is no fresh run.
+    """
+    if not fresh:
+        raise StoreError("There are no fresh records to compare: run some with `anomaly-transfer run --export`.")
+    now, then = ({r.experiment.slug: r.metrics["target"]["auroc"] for r in part} for part in (fresh, kept))
+    rows = []
+    for slug in sorted({*now, *then}):
+        old, new = then.get(slug), now.get(slug)
+        if old is None or new is None:
+            state = "new" if old is None else "missing"
+        elif abs(new.value - old.value) <= SAME:
+            state = "same"
+        else:
+            state = "within" if old.low <= new.value <= old.high else "drifted"
+        bounds = (old.value, old.low, old.high) if old else (math.nan,) * 3
+        rows.append((slug, *bounds, new.value if new else math.nan, state))
+    return pd.DataFrame(rows, columns=["experiment", "kept", "low", "high", "fresh", "state"])

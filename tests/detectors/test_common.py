@@ -88,7 +88,7 @@ def test_bad_input_is_one_clear_error(method):
         detector.anomaly_score(Features.of(**broken))
     with pytest.raises(ValueError, match="no level"):
         detectors.make(f"{method}@nowhere").fit(good)
-    other = features_of_kind("pooled" if detector.kind == "maps" else "maps", 30)
+    other = features_of_kind("pooled" if detector.kind in ("maps", "both") else "maps", 30)
     with pytest.raises(DataError, match="works on"):
         detectors.make(method).fit(other)
 
@@ -123,8 +123,9 @@ def test_fitting_needs_more_channels_than_images(method):
 
 @pytest.mark.parametrize("method", LOCALISERS)
 def test_the_map_points_at_the_anomaly(method):
-    detector = made(method).fit(features_of_kind("maps", 60))
-    maps = detector.anomaly_map(features_of_kind("maps", 10, seed=1, shift=8.0))
+    detector = made(method)
+    detector.fit(features_of_kind(detector.kind, 60))
+    maps = detector.anomaly_map(features_of_kind(detector.kind, 10, seed=1, shift=8.0))
     assert maps.shape == (10, 8, 8)
     for scores in maps:
         row, column = np.unravel_index(scores.argmax(), scores.shape)

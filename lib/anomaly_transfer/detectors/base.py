@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 from sklearn.base import BaseEstimator
+from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 from anomaly_transfer.labels import sealed
+from anomaly_transfer.views import Kind
+
+#: Folds in which normal images are scored by detectors that have not seen them.
+N_FOLDS = 5
 
 
 class Detector(BaseEstimator, ABC):
@@ -25,15 +30,16 @@ class Detector(BaseEstimator, ABC):
 
     Attributes
     ----------
-    kind : {"pooled", "maps", "pixels"}
-        What it works on: spatial means of features, spatial maps of them, or the pixels themselves.
+    kind : {"pooled", "maps", "pixels", "both"}
+        What it works on: spatial means of features, spatial maps of them, the pixels themselves, or both of the first
+        (see ``views``).
     state_ : dict of str to array
         Everything that was fitted, so that a model is saved and restored without pickle.
     levels_ : tuple of str
         The levels used.
     """
 
-    kind: ClassVar[Literal["pooled", "maps", "pixels"]]
+    kind: ClassVar[Kind]
     state_: dict[str, np.ndarray]
 
     def __init__(self, levels: tuple[str, ...] | None = None):
@@ -66,6 +72,17 @@ class Detector(BaseEstimator, ABC):
         check_is_fitted(self, "state_")
         with sealed():
             return self._anomaly_score(self._checked(features))
+
+    def out_of_fold_scores(self, features: Features, seed: int = 0) -> np.ndarray:
+        """Scores of normal images, each by a detector fitted on the others (five folds), in no particular order.
+
+        Scores of images that were fitted on are too low. The detector itself is left fitted on some of them.
+        """
+        scores = []
+        for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(np.arange(len(features))):
+            self.fit(features.take(train))
+            scores.append(self.anomaly_score(features.take(test)))
+        return np.concatenate(scores)
 
     def score_samples(self, features: Features) -> np.ndarray:
         """scikit-learn's sign of the same: *lower* is more anomalous."""
@@ -104,15 +121,20 @@ def finite(values: np.ndarray, what: str, start: int = 0) -> np.ndarray:
 
 
 class Localiser(Detector):
-    """A detector that also says where: it scores patches, and an image by its worst patch."""
+    """A detector that also says where: it scores patches, and by default an image by its worst patch."""
 
-    kind = "maps"
+    kind: ClassVar[Kind] = "maps"
 
     def anomaly_map(self, features: Features) -> np.ndarray:
         """Anomaly score of each patch, shape (n_images, rows, columns), float64."""
         check_is_fitted(self, "state_")
         with sealed():
             return self._anomaly_map(self._checked(features))
+
+    def scored(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+        """Anomaly score of each image, shape (n_images,), and its map, as :meth:`anomaly_map` gives it."""
+        maps = np.concatenate([self.anomaly_map(batch) for batch in features.batches()])
+        return worst_patch(maps), maps
 
     def _anomaly_score(self, features: Features) -> np.ndarray:
         return np.concatenate([worst_patch(self._anomaly_map(batch)) for batch in features.batches()])

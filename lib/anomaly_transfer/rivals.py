@@ -1,0 +1,142 @@
+"""Detectors side by side: paired differences, ranks, and what they take.
+
+Explained in the chapter *Side by side*.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scikit_posthocs import posthoc_nemenyi_friedman
+from scipy.stats import friedmanchisquare
+from sklearn.metrics import roc_auc_score
+
+from anomaly_transfer import benchmarks, detectors, domains, experiments, profiles
+from anomaly_transfer.benchmarks.base import Category
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.profiles import Profile
+from anomaly_transfer.records import Experiment
+from anomaly_transfer.splits import Fold
+from anomaly_transfer.store import Store
+from anomaly_transfer.tables import Table
+
+#: The detector that is compared, and what with: its three parts first.
+DEFAULT = "combined"
+PARTS = ("gaussian", "patch-gaussian", "patch-memory")
+RIVALS = (*PARTS, "patch-shared", "neighbours", "svm")
+
+
+def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+    """AUROC of a detector and its rivals by the recommended split, and what it has more than each.
+
+    Parameters
+    ----------
+    benchmark, category : str
+        Of a benchmark with pictures.
+    variant : str
+        The detector, see ``detectors.make``.
+    seed : int
+    profile : str
+    store : Store, optional
+
+    Returns
+    -------
+    Table
+        One row a rival: ``rival``, its AUROC ``value`` with ``low`` and ``high``, the detector's ``own``, and ``more``
+        with ``more low`` and ``more high``: the detector's minus the rival's, paired on the images that both scored.
+    """
+    store, sizes = store or Store(), profiles.get(profile)
+    known = benchmarks.get(benchmark)
+    images = known.load(category, sizes.limit)
+
+    def record(method: str):
+        where = {"benchmark": benchmark, "category": category, "split": known.splits[0]}
+        return experiments.run(Experiment(method=method, seed=seed, profile=profile, **where), store)
+
+    def compute() -> pd.DataFrame:
+        own = record(variant)
+        rows = []
+        for rival in RIVALS:
+            other = record(rival)
+            more = experiments.compare(own, other, store=store)["auroc"]
+            rows.append(
+                {
+                    "rival": rival,
+                    **other.metrics["target"]["auroc"].model_dump(),
+                    "own": own.metrics["target"]["auroc"].value,
+                    **{"more": more.value, "more low": more.low, "more high": more.high},
+                }
+            )
+        return pd.DataFrame(rows)
+
+    settings = ["backbone", "image_size", "images_per_category", "memory_bank", "bootstrap"]
+    return domains.study("rivals", __name__, settings, images, {"variant": variant}, seed, sizes, compute, store)
+
+
+def ranks(values: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame, float]:
+    """Mean rank of each detector over data sets, and which of them can be told apart.
+
+    Parameters
+    ----------
+    values : DataFrame of float
+        One row a data set, one column a detector; higher is better.
+
+    Returns
+    -------
+    ranks : Series
+        1 for a detector that is best everywhere.
+    p_values : DataFrame
+        Nemenyi's test of each pair.
+    p_value : float
+        Friedman's test of whether any two differ.
+
+    Notes
+    -----
+    Source: Demsar (2006). Data sets count as independent.
+    """
+    order = values.rank(axis=1, ascending=False).mean().sort_values()
+    p_values = posthoc_nemenyi_friedman(values)
+    return order, p_values, float(friedmanchisquare(*values.to_numpy().T).pvalue)
+
+
+def costs(
+    category: Category, fold: Fold, methods: Sequence[str], sizes: Profile, store: Store | None = None
+) -> pd.DataFrame:
+    """What detectors take on one fold, without the network that makes the features.
+
+    Parameters
+    ----------
+    category : Category
+    fold : Fold
+    methods : sequence of str
+    sizes : Profile
+    store : Store, optional
+
+    Returns
+    -------
+    DataFrame
+        One row a method: ``fit`` (seconds), ``score`` (milliseconds an image), ``memory`` (megabytes of what was
+        fitted) and ``AUROC`` of the benchmark's target classes.
+    """
+    kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
+    targets = benchmarks.get(category.benchmark).target_classes or tuple(set(kinds) - {NORMAL})
+    known = np.isin(kinds, [NORMAL, *targets])
+    rows = {}
+    for method in methods:
+        detector = detectors.make(method, seed=0, memory_bank=sizes.memory_bank)
+        features = experiments.features_for(detector.kind, detector.levels, sizes, category, store)
+        start = time.perf_counter()
+        detector.fit(features.take(fold.train))
+        fitted = time.perf_counter()
+        scores = detector.anomaly_score(features.take(fold.test))
+        scored = time.perf_counter()
+        rows[method] = {
+            "fit": fitted - start,
+            "score": 1000 * (scored - fitted) / len(fold.test),
+            "memory": sum(array.nbytes for array in detector.state_.values()) / 1e6,
+            "AUROC": roc_auc_score(kinds[known] != NORMAL, scores[known]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")

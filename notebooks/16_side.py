@@ -1,0 +1,264 @@
+# %% [markdown]
+# # Side by side
+#
+# **Question.** Every chapter so far had its own detectors and its own data. Put all of them on all benchmarks: does one win? And if none does, can
+# one be made of several, without a single label, that is as good as the best of them everywhere?
+#
+# ```{admonition} Before you start
+# :class: note
+# *Prerequisites:* [](02_frozen.ipynb) (the detectors), [](03_benchmarks.ipynb) (the data). *You will be able to* compare many detectors over many
+# data sets without fooling yourself, to weigh accuracy against cost, and to combine evidence by what it says of normal images.
+# ```
+
+# %% tags=["remove-cell"]
+# On Colab this installs the book's package; anywhere else it does nothing.
+import importlib.util
+
+if importlib.util.find_spec("anomaly_transfer") is None:
+    get_ipython().run_line_magic(
+        "pip",
+        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
+    )
+
+# %% tags=["parameters", "hide-cell"]
+profile = "laptop"  # smoke, laptop, study or full: see the preface
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from anomaly_transfer import (
+    benchmarks,
+    detectors,
+    experiments,
+    plots,
+    profiles,
+    rivals,
+    tables,
+)
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.splits import SPLITS
+
+plots.use_style()
+settings = profiles.get(profile)
+names = {
+    "gaussian": "Gaussian",
+    "svm": "one-class SVM",
+    "forest": "isolation forest",
+    "neighbours": "neighbours",
+    "patch-gaussian": "patch Gaussian",
+    "patch-shared": "shared patch Gaussian",
+    "patch-memory": "patch memory",
+}
+
+# %% [markdown]
+# ## Everything on everything
+#
+# Seven detectors that see normal images only, on the same frozen network: recorded runs at the `study` profile, by the recommended split of each
+# benchmark. Where a benchmark makes each class normal in turn, the mean over its classes is shown.
+
+# %%
+recorded = experiments.recorded(names)
+values = recorded.pivot_table(
+    index=["benchmark", "category"], columns="method", values="value", sort=False
+).dropna()[list(names)]
+values = values.rename(columns=names)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of seven detectors on every recorded data set, as a table shaded by value"}, "figure": {"name": "fig-side", "caption": "AUROC of seven detectors on frozen features; benchmarks of many classes as the mean over classes. Compare within a row. (Data: the benchmarks as named; recorded.)"}}
+ten = values.groupby("benchmark").transform("size") >= 10
+blocks = values.reset_index()
+blocks["where"] = (blocks["benchmark"] + " " + blocks["category"]).where(
+    ~ten.iloc[:, 0].to_numpy(), blocks["benchmark"]
+)
+blocks = blocks.groupby("where", sort=False)[list(names.values())].mean()
+figure = plots.heat_table(blocks.rename_axis(None))
+
+# %% tags=["remove-input"]
+best = blocks.idxmax(axis=1)
+behind = blocks.max(axis=1).to_numpy()[:, None] - blocks
+Markdown(
+    f"On {len(blocks)} data sets the first place goes to "
+    + ", ".join(f"the {name} {n} times" for name, n in best.value_counts().items())
+    + ". How far each is behind the best where it does worst: "
+    + "; ".join(
+        f"{name} {behind[name].max():.2f} ({behind[name].idxmax()})"
+        for name in behind.max().sort_values().index
+    )
+    + ". Nobody who has to choose before seeing anomalies can rely on one."
+)
+
+# %% [markdown]
+# ## Ranks, and what they are worth
+#
+# Averages of AUROC over data sets are ruled by the hard ones. The customary way out are *ranks*: on each data set the best detector gets 1, the next 2,
+# and so on. Friedman's test asks whether any two differ in their mean rank, and Nemenyi's which {cite:p}`demsar2006`.
+
+# %%
+ranks, p_values, p_value = rivals.ranks(blocks)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean ranks of seven detectors on a line; bars join those that cannot be told apart"}, "figure": {"name": "fig-ranks", "caption": "Critical-difference diagram: mean rank of each detector over the data sets (in brackets; 1 is best). A bar joins detectors that cannot be told apart at the level of 0.05. (Data: the benchmarks as named; recorded.)"}}
+figure = plots.critical_difference(ranks, p_values)
+
+# %% tags=["remove-input"]
+pairs = [(a, b) for k, a in enumerate(ranks.index) for b in ranks.index[k + 1 :]]
+told = [(a, b) for a, b in pairs if p_values.loc[a, b] < 0.05]
+Markdown(
+    f"Friedman: p = {p_value:.3g}. Of {len(pairs)} pairs, {len(told)} can be told apart"
+    + (": " + "; ".join(f"{a} before {b}" for a, b in told) if told else "")
+    + f". With {len(blocks)} data sets a rank diagram says who is last rather than who is first. And a mean rank hides what the table shows: the one with "
+    "the best rank can still be far behind on the data that you have."
+)
+
+# %% [markdown]
+# ## One detector for all
+#
+# No detector is best everywhere, since each looks at something else: the Gaussian at the image as a whole, the patch detectors at its worst place. An anomaly
+# need show in one of them only. But their scores have no common unit. Normal images give one: if $s_j$ is the score of part $j$, fit it in five folds on
+# normal images, score the images left out, and take mean $m_j$ and standard deviation $d_j$ of $\log s_j$ over them. Then add,
+#
+# $$
+# s(x) = \sum_j \frac{\log s_j(x) - m_j}{d_j} ,
+# $$ (eq-combined)
+#
+# over the Gaussian, the patch Gaussian and the patch memory. No anomaly has a part in this, and nothing is tuned on a new surface.
+#
+# How it came about: several ways of adding (sums or maxima, of standardised scores, of their logarithms, of tail probabilities, with two parts or three) were
+# tried on small pictures of mono cells and of bricks, the sum of logarithms of three was chosen by their test AUROC and fixed, and only then was it run on anything else. So the two say
+# nothing about how good the choice is; the others do.
+
+# %%
+live = rivals.run("surfaces", "brick", "combined", 0, profile).frame()
+
+# %% tags=["hide-input"]
+study = pd.concat(t.frame() for t in tables.recorded("study", "rivals"))
+study["where"] = study["benchmark"] + " " + study["category"]
+more = pd.concat([study.assign(run="recorded"), live.assign(where="brick, here")])
+more = more[more["rival"].isin(rivals.PARTS)]
+more["against"] = "minus " + more["rival"].map(names)
+shown = more[["where", "against", "more", "more low", "more high"]].set_axis(
+    ["where", "against", "value", "low", "high"], axis=1
+)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Paired differences in AUROC between the combined detector and each of its three parts, with intervals, on each data set"}, "figure": {"name": "fig-combined", "caption": "AUROC of the combined detector minus that of each of its parts, paired on the same images, with 95 % intervals. Dashed: no difference. (Data: the benchmarks as named, recorded; brick of scikit-image, computed here.)"}}
+figure = plots.intervals(
+    shown, row="where", column="against", label="difference", chance=0.0
+)
+
+# %% tags=["remove-input"]
+chosen_on = ["elpv mono", "surfaces brick"]
+of_parts = study[study["rival"].isin(rivals.PARTS)]
+best_part = of_parts.loc[of_parts.groupby("where")["value"].idxmax()]
+best_part = best_part.set_index("where")
+fresh = best_part.drop(index=chosen_on, errors="ignore")
+mean = of_parts.groupby("rival")["value"].mean()
+Markdown(
+    "Against the best of the three parts, which nobody could have known (it is chosen by the test images): "
+    + "; ".join(
+        f"{where} {row['more']:+.3f} [{row['more low']:+.3f}, {row['more high']:+.3f}] ({names[row['rival']]})"
+        for where, row in best_part.iterrows()
+    )
+    + f". On the {len(fresh)} data sets that had no part in the choice, it is clearly behind the best part on {(fresh['more high'] < 0).sum()}, clearly ahead on "
+    f"{(fresh['more low'] > 0).sum()}. Mean AUROC over all {len(best_part)}: {study.groupby('where')['own'].first().mean():.3f}, the parts "
+    + ", ".join(f"{value:.3f} ({names[name]})" for name, value in mean.items())
+    + f", an oracle that takes the best part each time {best_part['value'].mean():.3f}."
+)
+
+# %% [markdown]
+# ## What it costs
+#
+# One fold of bricks: seconds to fit, milliseconds to score an image, and megabytes of what has to be kept, all without the network that makes the features,
+# which is the same for all.
+
+# %%
+brick = benchmarks.get("surfaces").load("brick", settings.limit)
+fold = SPLITS["grouped"](brick.annotations.open(), 0)[0]
+costs = rivals.costs(brick, fold, [*names, "combined"], settings)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of eight detectors on one fold of bricks over the milliseconds that each needs to score an image"}, "figure": {"name": "fig-costs", "caption": "AUROC on one fold of bricks over the time to score an image, on a logarithmic axis. (Data: brick of scikit-image.)"}}
+points = costs.rename(index=names | {"combined": "combined"}).reset_index()
+points = points.rename(columns={"score": "milliseconds an image"})
+figure = plots.scatter(points, "milliseconds an image", "AUROC", "method", log=True)
+
+# %% tags=["hide-input"]
+costs.rename(index=names).rename(
+    columns={
+        "fit": "fit (s)",
+        "score": "score (ms an image)",
+        "memory": "memory (MB)",
+    }
+).round(2)
+
+# %% tags=["remove-input"]
+own = costs.loc["combined"]
+parts = costs.loc[list(rivals.PARTS)]
+Markdown(
+    f"Fitting the combined detector takes {own['fit'] / parts['fit'].sum():.1f} times as long as fitting its parts once (each is fitted six times), and "
+    f"scoring {own['score'] / parts['score'].sum():.1f} times as long as scoring with each of them. It keeps {own['memory']:.0f} MB, of which the patch Gaussian's "
+    f"covariances are {parts.loc['patch-gaussian', 'memory'] / own['memory']:.0%}."
+)
+
+# %% [markdown]
+# ## Where one sees what the other does not
+#
+# For each defective brick of this fold, which share of the normal ones does the Gaussian place below it, and which the patch memory? Left, the defects
+# on which the Gaussian is most ahead; right, those on which the patch memory is.
+
+# %% tags=["hide-input"]
+kinds = brick.annotations.open()["anomaly_class"].to_numpy()[fold.test]
+share = {}
+for method in ("gaussian", "patch-memory"):
+    detector = detectors.make(method, seed=0, memory_bank=settings.memory_bank)
+    seen = experiments.features_for(detector.kind, None, settings, brick)
+    detector.fit(seen.take(fold.train))
+    score = detector.anomaly_score(seen.take(fold.test))
+    share[method] = np.searchsorted(np.sort(score[kinds == NORMAL]), score)
+share = pd.DataFrame(share) / (kinds == NORMAL).sum()
+defects = share[np.isin(kinds, benchmarks.get("surfaces").target_classes)]
+lead = (defects["gaussian"] - defects["patch-memory"]).sort_values(
+    kind="stable", ascending=False
+)
+order = np.r_[lead.index[:3], lead.index[-3:]]
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six defective bricks with their masks: three that the Gaussian finds and the patch memory does not, and three the other way round"}, "figure": {"name": "fig-disagree", "caption": "Defective bricks on which two detectors disagree most: the Gaussian is ahead on the three at the left, the patch memory on the three at the right. (Data: brick of scikit-image.)"}}
+pictures = [
+    brick.images[row].convert("RGB").resize((128, 128)) for row in fold.test[order]
+]
+figure = plots.image_sheet(
+    {"image": pictures, "defect": list(brick.masks(fold.test[order], 128))},
+    mark=["defect"],
+    columns=list(kinds[order]),
+)
+
+# %% tags=["remove-input"]
+rows = defects.loc[order]
+Markdown(
+    "Share of normal bricks below each, by the Gaussian and by the patch memory: "
+    + ", ".join(
+        f"{row['gaussian']:.0%} and {row['patch-memory']:.0%} ({kinds[index]})"
+        for index, row in rows.iterrows()
+    )
+    + f". Over all {len(defects)} defects the two agree by a rank correlation of {defects.corr('spearman').iloc[0, 1]:.2f}."
+)
+
+# %% [markdown]
+# ```{admonition} What would surprise you
+# :class: tip
+# How much is won by adding, and how little by knowing which part to trust. Detectors that fail on different images correct each other, even where
+# one of them is weak; but where a part is blind, its noise is added too, and the sum pays for it.
+# ```
+#
+# ## What we learnt
+#
+# - Ask of a detector how far it falls behind where it does worst, not only how often it wins.
+# - Ranks over a dozen data sets tell the last from the first, and little in between.
+# - Scores get a common unit from normal images alone, if those images were not fitted on.
+#
+# ## Exercises
+#
+# 1. *Warm-up.* Why does {eq}`eq-combined` use out-of-fold scores? What would $m_j$ and $d_j$ of the patch memory be on images in its own memory?
+# 2. *Look closer.* Replace the sum by the largest of the three terms (subclass `CombinedDetector`). On which kind of defect is it better?
+# 3. *Look closer.* Leave the classes of CIFAR-10 and the digits in the rank test as thirty data sets instead of three. Which pairs can now be told
+#    apart, and why should you not believe it?
+# 4. *Research.* A part that is blind on a surface should weigh less. Find a weight that normal images alone can tell, fix it on two data sets, and test it on the
+#    others.

@@ -1,0 +1,65 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from anomaly_transfer import benchmarks, detectors, experiments, profiles, rivals
+from anomaly_transfer.records import Experiment
+from anomaly_transfer.splits import SPLITS
+
+
+def test_each_rival_is_compared_on_the_same_images(store):
+    table = rivals.run("surfaces", "brick", "combined", 0, "smoke", store)
+    frame = table.frame().set_index("rival")
+    assert list(frame.index) == list(rivals.RIVALS)
+    # Folds of equal weight would make it exact; the means are of folds with other numbers of anomalies.
+    assert frame["more"].to_numpy() == pytest.approx((frame["own"] - frame["value"]).to_numpy(), abs=1e-3)
+    assert (frame["more low"] <= frame["more"]).all()
+    assert (frame["more"] <= frame["more high"]).all()
+    own = Experiment(
+        method="combined", benchmark="surfaces", category="brick", split="grouped", seed=0, profile="smoke"
+    )
+    assert frame["own"].iloc[0] == pytest.approx(experiments.run(own, store).metrics["target"]["auroc"].value, abs=1e-4)
+
+
+def test_a_detector_does_not_differ_from_itself(store):
+    table = rivals.run("surfaces", "brick", "gaussian", 0, "smoke", store)
+    row = table.frame().set_index("rival").loc["gaussian"]
+    assert (row["more"], row["more low"], row["more high"]) == (0, 0, 0)
+
+
+def test_ranks_of_a_detector_that_always_wins():
+    rng = np.random.default_rng(0)
+    values = pd.DataFrame(rng.uniform(0.5, 0.6, (12, 3)), columns=["a", "b", "c"])
+    values["best"] = 0.9
+    order, p_values, p_value = rivals.ranks(values)
+    assert order.index[0] == "best"
+    assert order["best"] == 1
+    assert order.sum() == 1 + 2 + 3 + 4
+    assert p_value < 0.001
+    assert (p_values.loc["best", ["a", "b", "c"]] < 0.05).all()
+    assert p_values.loc["a", "b"] > 0.05
+
+
+def test_ranks_of_equals_are_not_told_apart():
+    values = pd.DataFrame(np.random.default_rng(1).uniform(size=(12, 4)), columns=list("abcd"))
+    _, p_values, p_value = rivals.ranks(values)
+    assert p_value > 0.05
+    assert (p_values.to_numpy() > 0.05).all()
+
+
+def test_costs_are_measured_for_each_detector(store):
+    category = benchmarks.get("surfaces").load("brick", 120)
+    fold = SPLITS["grouped"](category.annotations.open(), 0)[0]
+    sizes = profiles.get("smoke")
+    found = rivals.costs(category, fold, ["gaussian", "combined", "svm-pixels"], sizes, store)
+    assert list(found.index) == ["gaussian", "combined", "svm-pixels"]
+    assert (found[["fit", "score", "memory"]] > 0).all().all()
+    # It holds a Gaussian of its own, and more.
+    assert found.loc["combined", "memory"] > found.loc["gaussian", "memory"]
+    features = store.features(category.images, experiments.pretrained(sizes.backbone), 64)
+    detector = detectors.make("gaussian").fit(features.take(fold.train))
+    kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
+    known = np.isin(kinds, ["normal", *benchmarks.get("surfaces").target_classes])
+    scores = detector.anomaly_score(features.take(fold.test))
+    assert found.loc["gaussian", "AUROC"] == pytest.approx(roc_auc_score(kinds[known] != "normal", scores[known]))
