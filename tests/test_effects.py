@@ -67,14 +67,21 @@ def shots(values, k=5):
     return pd.DataFrame(rows)
 
 
+def test_doubtful_grades_are_no_defects():
+    found = shots({"random": [0.5, 0.6], "random+normal": [0.6, 0.8]})
+    doubtful = found.assign(anomaly_class="p = 1/3", value=0.0)
+    row = only(effects.few_shot_gain(pd.concat([found, doubtful]), "random+normal", "random"))
+    assert row["value"] == pytest.approx(0.15)
+
+
 def test_starts_are_compared_draw_by_draw():
     found = shots({"random": [0.5, 0.6], "random+normal": [0.6, 0.8]})
     assert only(effects.few_shot_gain(found, "random+normal", "random"))["value"] == pytest.approx(0.15)
     assert only(effects.few_shot_gain(found, "random", "random+normal"))["value"] == pytest.approx(-0.15)
 
 
-def record(method, split, value, low, high, group="target"):
-    experiment = Experiment(method=method, split=split, seed=0, profile="study", **WHERE)
+def record(method, split, value, low, high, group="target", seed=0):
+    experiment = Experiment(method=method, split=split, seed=seed, profile="study", **WHERE)
     metrics = {group: {"auroc": Interval(value=value, low=low, high=high)}}
     return Record.model_construct(experiment=experiment, metrics=metrics)
 
@@ -84,6 +91,7 @@ def test_detectors_are_compared_by_the_recommended_split():
         record("gaussian", "grouped", 0.9, 0.86, 0.93),
         record("gaussian-euclidean", "grouped", 0.8, 0.77, 0.84),
         record("gaussian", "random", 0.1, 0.1, 0.1),
+        record("gaussian", "grouped", 0.1, 0.1, 0.1, seed=1),
     ]
     row = only(effects.detectors_apart(found, "gaussian", "gaussian-euclidean"))
     assert row["value"] == pytest.approx(0.1)
@@ -135,6 +143,20 @@ def test_parts_of_the_factorial(part, value):
     row = only(effects.factorial(factorial(0.6, 0.75, 0.7, 0.9), part))
     assert row["value"] == pytest.approx(value)
     assert row["low"] == pytest.approx(row["high"])
+
+
+def test_the_wider_of_two_intervals_is_taken():
+    """Seeds that agree, and test images that do not."""
+    found = pd.concat(factorial(0.6, 0.75, 0.7, 0.9 + step).assign(draw=k) for k, step in enumerate((-0.05, 0, 0.05)))
+    row = only(effects.with_all_labels(found))
+    assert row["value"] == pytest.approx(0.9)
+    assert (row["low"], row["high"]) == pytest.approx((0.8525, 0.9475))
+
+
+def test_data_sets_are_averaged_by_seed():
+    found = pd.concat([factorial(0.6, 0.75, 0.7, 0.9), factorial(0.6, 0.75, 0.7, 0.8).assign(benchmark="mnist")])
+    row = only(effects.with_all_labels(found, average=True))
+    assert (row["case"], row["value"]) == ("mean over data sets", pytest.approx(0.85))
 
 
 def test_all_labels_by_themselves_and_against_an_opponent():

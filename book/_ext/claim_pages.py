@@ -16,8 +16,8 @@ from anomaly_transfer.places import claims_file, results_folder
 
 FOLDER = "book/claims/"
 FIXED = {
-    "beforehand": "before we measured",
-    "afterwards": "by convention, when numbers of this kind had been seen",
+    "beforehand": "stated before we measured; effect, scope and cases were chosen afterwards",
+    "afterwards": "set by convention, when numbers of this kind had been seen",
 }
 
 
@@ -56,11 +56,14 @@ def _in_short(claim: Claim, finding: Finding) -> str:
     if not finding.cases:
         return ""
     n = len(finding.cases)
-    effect = f"the effect is {claims.told(finding)}" + (" on average, over cases" if n > 1 else "")
+    if n == 1:
+        (case,) = finding.cases
+        words = {"met": "meets it", "missed": "misses it", "open": "cannot be told"}[case.state]
+        return f" Its one case {words}: {claims.told(case)} (it must be {claim.condition})."
+    effect = f"the effect is {claims.told(finding)} on average over cases"
     counts = [f"{finding.count(state)} {word}" for state, word in (("met", "meet it"), ("missed", "miss it"))]
     rest = f", and {finding.count('open')} cannot be told" if finding.count("open") else ""
-    whom = "the case" if n == 1 else f"{n} cases"
-    return f" Of {whom}, {' and '.join(counts)}{rest}; {effect} (it must be {claim.condition})."
+    return f" Of {n} cases, {' and '.join(counts)}{rest}; {effect} (it must be {claim.condition})."
 
 
 def _facts(claim: Claim) -> str:
@@ -69,8 +72,9 @@ def _facts(claim: Claim) -> str:
         "Made measurable": claim.statement,
         "Measured": claim.measure,
         "Against": claim.comparator,
+        "Intervals are over": claim.interval,
         "Must be": f"{claim.condition}, in {'every case' if claim.scope == 'every' else 'more than half of the cases'}",
-        "Because": f"{claim.reason} (set {FIXED[claim.fixed]})",
+        "Because": f"{claim.reason} ({FIXED[claim.fixed]})",
         "Would be refuted by": claim.refuted_by,
         "Recorded runs of": where or ("a simulation" if claim.effect else "none"),
     }
@@ -78,9 +82,8 @@ def _facts(claim: Claim) -> str:
 
 
 def _figure(claim: Claim) -> str:
-    caption = (
-        f"{claim.title}: each case with its 95 % interval. Dashed: what it must be {claim.holds}. (Data: as named; "
-        "recorded.)"
+    caption = f"{claim.title}: each case with its 95 % interval. Dashed: the threshold. (Data: as named" + (
+        "; recorded.)" if claim.benchmarks else ".)"
     )
     alt = f"Effect with intervals of each case of the claim {claim.id}, and the threshold"
     code = f"from anomaly_transfer import claims\nclaims.draw({claim.id!r})"

@@ -1,7 +1,7 @@
 """What matters in fine-tuning: gains, paired differences and regrets over seeds, from the tables of ``tuned.run``.
 
-Explained in the chapter *What matters*. Every seed has a training and a test fold of its own, so an interval over seeds
-holds both for another draw of images and for another run.
+Explained in the chapter *What matters*. Seeds take the folds of a data set in turn, so an interval over seeds holds for
+other images as far as there are folds, and for another run: an official split has one, mono cells have two.
 """
 
 from __future__ import annotations

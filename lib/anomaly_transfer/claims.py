@@ -53,6 +53,8 @@ class Claim(BaseModel):
         Of the effect.
     measure : str
         What the effect is, with its unit or range.
+    interval : str
+        What the 95 % interval of a case is over.
     holds : {"above", "below", "within"}
         Where the effect must lie: above the threshold, below it, or nearer to zero than it.
     threshold : float
@@ -83,6 +85,7 @@ class Claim(BaseModel):
     effect: str | None = None
     arguments: dict[str, Any] = {}
     measure: str = Field(min_length=5)
+    interval: str = "none"
     holds: Literal["above", "below", "within"] = "above"
     threshold: float
     reason: str = Field(min_length=10)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from anomaly_transfer import (
     ablation,
+    benchmarks,
     cracks,
     experiments,
     few_shot,
@@ -33,7 +34,7 @@ from anomaly_transfer.similarity import simulation
 
 CASE = ["case", "value", "low", "high"]
 #: Sizes of samples like those of anomaly classes, and channels like those of a network's last level.
-SIMULATED_SIZES, SIMULATED_CHANNELS, SIMULATED_REPEATS = (16, 32, 64), 512, 20
+SIMULATED_SIZES, SIMULATED_CHANNELS, SIMULATED_REPEATS = (16, 32, 64), 512, 100
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ def nearness(related: pd.DataFrame, region: str) -> pd.DataFrame:
     region : {"image", "defect"}
         Whole images at the last level, or the patch on the defect.
     """
-    found = relations.verdicts(related)
-    found = found[(found["start"] == "imagenet") & (found["anomaly_class"] != CONTROL)]
+    found = _certain(relations.verdicts(related))
+    found = found[found["start"] == "imagenet"]
     found = hypothesis.last_level(found) if region == "image" else found[found["region"] == region]
-    return _cases(hypothesis.of_defects(found.dropna(subset="low")).assign(value=lambda rows: rows["nearness"]))
+    return _cases(found.dropna(subset="low").assign(value=lambda rows: rows["nearness"]))
 
 
 def separability(related: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -78,8 +79,8 @@ def separability(related: pd.DataFrame, what: str) -> pd.DataFrame:
     what : {"separability", "margin"}
         The margin is given of classes that are separated with an AUROC above ``hypothesis.SEPARABLE``.
     """
-    found = relations.verdicts(related)
-    found = hypothesis.of_defects(hypothesis.last_level(found[found["start"] == "imagenet"]))
+    found = _certain(relations.verdicts(related))
+    found = hypothesis.last_level(found[found["start"] == "imagenet"])
     if what == "margin":
         found = found[found["separability"] > hypothesis.SEPARABLE]
     found = found.dropna(subset=what)
@@ -88,7 +89,7 @@ def separability(related: pd.DataFrame, what: str) -> pd.DataFrame:
 
 def few_shot_gain(shots: pd.DataFrame, start: str, over: str) -> pd.DataFrame:
     """AUROC from one start minus that from another with ``hypothesis.SHOTS`` labels a class, paired by draw (P1.c)."""
-    found = hypothesis.detection(shots)
+    found = _certain(hypothesis.detection(shots))
     found = found[found["k"] == hypothesis.SHOTS]
     index = ["benchmark", "category", "draw"]
     draws = found.pivot_table(index=index, columns="start", values="value")
@@ -97,15 +98,18 @@ def few_shot_gain(shots: pd.DataFrame, start: str, over: str) -> pd.DataFrame:
 
 
 def similarity_and_gain(related: pd.DataFrame, shots: pd.DataFrame) -> pd.DataFrame:
-    """Rank correlation of nearness with the gain by normal images: mean over categories and starts of a benchmark."""
+    """Rank correlation of nearness with the gain by normal images over the classes of a category.
+
+    It is taken within a level, so that levels cannot pose as classes, and averaged over levels; a benchmark's
+    categories and starts take the place of seeds. Categories with fewer than five classes have none.
+    """
     found = prediction.joined(related, shots).dropna(subset=prediction.GAIN)
     found = found[found["anomaly_class"] != CONTROL]
     rows = []
-    for benchmark, part in found.groupby("benchmark"):
-        groups = part.assign(group=part["category"] + part["start"])
-        ranks = prediction.correlations(groups, prediction.GAIN, "group").loc["nearness"].dropna()
-        rows += [{"case": benchmark, "seed": number, "value": value} for number, value in enumerate(ranks)]
-    # Groups of a benchmark take the place of seeds.
+    for (benchmark, category, start), part in found.groupby(["benchmark", "category", "start"]):
+        ranks = prediction.correlations(part, prediction.GAIN, "level").loc["nearness"].dropna()
+        if len(ranks):
+            rows.append({"case": benchmark, "seed": f"{category} {start}", "value": ranks.mean()})
     return ablation.over_seeds(pd.DataFrame(rows), ["case"])[CASE]
 
 
@@ -137,19 +141,28 @@ def objective(found: pd.DataFrame, variant: str) -> pd.DataFrame:
     return _cases(apart.assign(value=-apart["value"], low=-apart["high"], high=-apart["low"]))
 
 
-def detectors_apart(records: list[Record], method: str, over: str) -> pd.DataFrame:
-    """AUROC of a detector minus that of another by the recommended split, over categories and seeds.
+def detectors_apart(records: list[Record], method: str, over: str, without: Sequence[str] = ()) -> pd.DataFrame:
+    """AUROC of a detector minus that of another, by the recommended split and of seed 0.
 
     The recorded runs keep no scores, so the interval is that of unpaired values: rather too wide, since both detectors
     were tested on the same images.
+
+    Parameters
+    ----------
+    records : list of Record
+    method, over : str
+    without : sequence of str
+        Data sets (``benchmark category``) that are left out.
     """
-    found = _recommended(records, [method, over])
+    chosen = [r for r in experiments.recommended(records) if r.experiment.method in (method, over)]
+    found = experiments.table(r for r in chosen if r.experiment.seed == 0)
     wide = found.pivot_table(index=ablation.WHERE, columns="method", values=["value", "low", "high"], sort=False)
     wide = wide.dropna()
     value = wide["value"][method] - wide["value"][over]
     below = np.hypot(wide["value"][method] - wide["low"][method], wide["high"][over] - wide["value"][over])
     above = np.hypot(wide["high"][method] - wide["value"][method], wide["value"][over] - wide["low"][over])
-    return _cases(pd.DataFrame({"value": value, "low": value - below, "high": value + above}).reset_index())
+    rows = _cases(pd.DataFrame({"value": value, "low": value - below, "high": value + above}).reset_index())
+    return rows[~rows["case"].isin(without)]
 
 
 def leak(records: list[Record], split: str) -> pd.DataFrame:
@@ -160,23 +173,20 @@ def leak(records: list[Record], split: str) -> pd.DataFrame:
 
 
 def factorial(found: pd.DataFrame, part: str) -> pd.DataFrame:
-    """One part of the factorial of labels and transfer, over seeds (P3.a).
+    """One part of the factorial of labels and transfer (P3.a).
 
     Parameters
     ----------
     found : DataFrame
         Tables of ``labelled.run``.
     part : str
-        As in ``labelled.gains``, or ``labels given transfer`` (all labels minus none, both on transferred features),
-        or ``transfer minus labels``.
+        See ``labelled.gains``.
     """
-    wide = labelled.gains(found).pivot(index=labelled.RUN, columns="part", values="value")
-    wide["labels given transfer"] = wide["labels"] + wide["interaction"] / 2
-    wide["transfer minus labels"] = wide["transfer"] - wide["labels"]
-    return _over_divisions(wide[part])
+    rows = labelled.gains(found)
+    return _over_divisions(rows[rows["part"] == part])
 
 
-def with_all_labels(found: pd.DataFrame, over: str | None = None) -> pd.DataFrame:
+def with_all_labels(found: pd.DataFrame, over: str | None = None, average: bool = False) -> pd.DataFrame:
     """AUROC of a head with all labels on transferred features, or its relative gain on another detector (P3.b).
 
     Parameters
@@ -185,17 +195,26 @@ def with_all_labels(found: pd.DataFrame, over: str | None = None) -> pd.DataFram
         Tables of ``labelled.run``.
     over : str, optional
         A detector without labels of ``labelled.run``.
+    average : bool
+        Whether data sets are averaged, seed by seed, to a single case.
     """
     values = _by_method(found)
     reached = values[labelled.SEEN, labelled.ALL]
-    return _over_divisions(reached if over is None else reached / values[over, 0] - 1)
+    value = reached if over is None else reached / values[over, 0] - 1
+    if average:
+        value = value.groupby(level=["seed", "draw"]).mean()
+        value = pd.concat({("mean over", "data sets"): value}, names=ablation.WHERE)
+    return _over_draws_and_divisions(value)
 
 
 def unseen_types(found: pd.DataFrame) -> pd.DataFrame:
     """AUROC with all labels of *other* types minus that of the best detector without labels, transferred features."""
     values = _by_method(found)
-    free = values[[(method, 0) for method in labelled.LABEL_FREE]].max(axis=1)
-    return _over_divisions((values[labelled.UNSEEN, labelled.ALL] - free).dropna())
+    free = values[[(method, 0) for method in labelled.LABEL_FREE]]
+    # The best detector of a run, not of a draw.
+    best = free.groupby(level=labelled.RUN).transform("mean").idxmax(axis=1)
+    of_best = pd.Series([free.loc[run, name] for run, name in best.items()], index=free.index)
+    return _over_draws_and_divisions((values[labelled.UNSEEN, labelled.ALL] - of_best).dropna())
 
 
 def localisation(found: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -275,19 +294,34 @@ def _cases(rows: pd.DataFrame, *further: str) -> pd.DataFrame:
     return rows.assign(case=case)[CASE]
 
 
-def _recommended(records: list[Record], methods: list[str]) -> pd.DataFrame:
-    """Headline AUROC by the recommended split of each benchmark, mean over seeds."""
-    chosen = [record for record in records if record.experiment.method in methods]
-    return experiments.mean_over_seeds(experiments.table(experiments.recommended(chosen)))
+def _certain(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of classes that count as defects: no controls, no doubtful grades, no other classes of things."""
+    rows = hypothesis.of_defects(rows[rows["anomaly_class"] != CONTROL])
+    targets = {name: benchmarks.get(name).target_classes for name in rows["benchmark"].unique()}
+    known = [not targets[b] or c in targets[b] for b, c in zip(rows["benchmark"], rows["anomaly_class"], strict=True)]
+    return rows[known]
 
 
 def _by_method(found: pd.DataFrame) -> pd.DataFrame:
-    """AUROC on transferred features, mean over draws and classes: runs by (method, k)."""
+    """AUROC on transferred features, mean over classes: (run, draw) by (method, k)."""
     rows = found[found["start"] == labelled.WITH]
-    return rows.pivot_table(index=labelled.RUN, columns=["method", "k"], values="value")
+    return rows.pivot_table(index=[*labelled.RUN, "draw"], columns=["method", "k"], values="value")
 
 
-def _over_divisions(values: pd.Series) -> pd.DataFrame:
-    """Mean over seeds of values that are indexed by ``labelled.RUN``; half of the images are tested in each."""
-    rows = values.rename("value").reset_index()
-    return _cases(ablation.over_seeds(rows, ablation.WHERE, overlap=1.0))
+def _over_draws_and_divisions(by_draw: pd.Series) -> pd.DataFrame:
+    """Cases from values that are indexed by run and draw."""
+    rows = by_draw.rename("value").reset_index()
+    return _over_divisions(labelled.over_draws(rows, labelled.RUN))
+
+
+def _over_divisions(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds with the wider of two intervals.
+
+    One is Student's over seeds, widened since half of the same images are tested in each; the other the mean band over
+    resamples of the test images, for data sets that a seed does not divide anew.
+    """
+    seeds = ablation.over_seeds(runs, ablation.WHERE, overlap=1.0).set_index(ablation.WHERE)
+    images = runs.groupby(ablation.WHERE, sort=False)[["value", "low", "high"]].mean()
+    low = np.fmin(seeds["low"], images["low"])
+    high = np.fmax(seeds["high"], images["high"])
+    return _cases(seeds.assign(low=low, high=high).reset_index())

@@ -272,7 +272,9 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row a (benchmark, category, seed, part) with ``value``, ``low`` and ``high``; parts: ``labels``,
         ``transfer``, ``interaction``, ``both`` (the sum of the main effects: all labels on transferred features minus
-        none on random ones), and ``as published`` (all labels on transferred features minus the one-class SVM on
+        none on random ones), ``labels given transfer`` (all labels minus none, both on transferred features),
+        ``transfer minus labels`` (the difference of the main effects: no label on transferred features minus all
+        labels on random ones), and ``as published`` (all labels on transferred features minus the one-class SVM on
         pixels).
     """
     best = best_label_free(frame)
@@ -287,6 +289,8 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
             "transfer": ((b - a) + (d - c)) / 2,
             "interaction": (d - c) - (b - a),
             "both": d - a,
+            "labels given transfer": d - b,
+            "transfer minus labels": b - c,
             "as published": d - _by_draw(part, WITH, ON_PIXELS, 0),
         }
         for name, values in found.items():
