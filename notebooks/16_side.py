@@ -69,7 +69,7 @@ values = values.rename(columns=names)
 ten = values.groupby("benchmark").transform("size") >= 10
 blocks = values.reset_index()
 blocks["where"] = (blocks["benchmark"] + " " + blocks["category"]).where(
-    ~ten.iloc[:, 0].to_numpy(), blocks["benchmark"]
+    ~ten.to_numpy(), blocks["benchmark"]
 )
 blocks = blocks.groupby("where", sort=False)[list(names.values())].mean()
 figure = plots.heat_table(blocks.rename_axis(None))
@@ -106,8 +106,8 @@ told = [(a, b) for a, b in pairs if p_values.loc[a, b] < 0.05]
 Markdown(
     f"Friedman: p = {p_value:.3g}. Of {len(pairs)} pairs, {len(told)} can be told apart"
     + (": " + "; ".join(f"{a} before {b}" for a, b in told) if told else "")
-    + f". With {len(blocks)} data sets a rank diagram says who is last rather than who is first. And a mean rank hides what the table shows: the one with "
-    "the best rank can still be far behind on the data that you have."
+    + f". With {len(blocks)} data sets such a test hears only what is loud. And a mean rank hides what the table shows: the one with the best rank can still be "
+    "far behind on the data that you have."
 )
 
 # %% [markdown]
@@ -131,7 +131,9 @@ Markdown(
 live = rivals.run("surfaces", "brick", "combined", 0, profile).frame()
 
 # %% tags=["hide-input"]
-study = pd.concat(t.frame() for t in tables.recorded("study", "rivals"))
+study = pd.concat(
+    (t.frame() for t in tables.recorded("study", "rivals")), ignore_index=True
+)
 study["where"] = study["benchmark"] + " " + study["category"]
 more = pd.concat([study.assign(run="recorded"), live.assign(where="brick, here")])
 more = more[more["rival"].isin(rivals.PARTS)]
@@ -178,7 +180,7 @@ costs = rivals.costs(brick, fold, [*names, "combined"], settings)
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of eight detectors on one fold of bricks over the milliseconds that each needs to score an image"}, "figure": {"name": "fig-costs", "caption": "AUROC on one fold of bricks over the time to score an image, on a logarithmic axis. (Data: brick of scikit-image.)"}}
 points = costs.rename(index=names | {"combined": "combined"}).reset_index()
 points = points.rename(columns={"score": "milliseconds an image"})
-figure = plots.scatter(points, "milliseconds an image", "AUROC", "method", log=True)
+figure = plots.trade(points, "milliseconds an image", "AUROC", "method")
 
 # %% tags=["hide-input"]
 costs.rename(index=names).rename(
@@ -244,14 +246,15 @@ Markdown(
 # %% [markdown]
 # ```{admonition} What would surprise you
 # :class: tip
-# How much is won by adding, and how little by knowing which part to trust. Detectors that fail on different images correct each other, even where
-# one of them is weak; but where a part is blind, its noise is added too, and the sum pays for it.
+# That a sum can keep up with the best of its parts, though nobody told it which that is: detectors that fail on different images correct each
+# other. But where a part is blind, its noise is added too, and the sum pays for it; and a choice that was made on small pictures of one surface need not hold
+# on larger pictures of the *same* one.
 # ```
 #
 # ## What we learnt
 #
 # - Ask of a detector how far it falls behind where it does worst, not only how often it wins.
-# - Ranks over a dozen data sets tell the last from the first, and little in between.
+# - Ranks over a few data sets tell little; look at the differences on each.
 # - Scores get a common unit from normal images alone, if those images were not fitted on.
 #
 # ## Exercises

@@ -19,7 +19,7 @@ app.add_typer(store_app, name="store")
 records_app = typer.Typer(no_args_is_help=True, help="Look at recorded runs, or compare fresh ones with them.")
 app.add_typer(records_app, name="records")
 
-DEFAULT_METHOD = "patch-memory"
+DEFAULT_METHOD = "combined"
 DEFAULT_BACKBONE = "efficientnet_lite0"
 
 Method = Annotated[str, typer.Option(help="Detector, optionally with levels: gaussian@stage6.")]

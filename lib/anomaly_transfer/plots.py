@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 from PIL import Image
 from scikit_posthocs import critical_difference_diagram
 
@@ -424,19 +424,31 @@ def critical_difference(ranks: pd.Series, p_values: pd.DataFrame) -> Figure:
     return figure
 
 
-def scatter(frame: pd.DataFrame, x: str, y: str, hue: str, log: bool = False) -> Figure:
-    """Points by two numbers, coloured by class; ``normal`` and ``anomalous`` have their usual colours.
+def trade(frame: pd.DataFrame, x: str, y: str, name: str) -> Figure:
+    """What is reached over what it takes: named points, steps along ``x`` are factors."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.8))
+    axis.scatter(frame[x], frame[y], s=30)
+    for _, row in frame.iterrows():
+        place = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": "small"}
+        axis.annotate(row[name], (row[x], row[y]), **place)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    # Room for the names of the last points.
+    axis.set_xlim(right=3 * frame[x].max())
+    axis.set(xlabel=x, ylabel=y)
+    return figure
 
-    ``log`` makes steps along ``x`` factors.
-    """
+
+def scatter(frame: pd.DataFrame, x: str, y: str, hue: str) -> Figure:
+    """Points by two numbers, coloured by class; ``normal`` and ``anomalous`` have their usual colours."""
     figure, axis = plt.subplots(figsize=(5.6, 3.6))
     usual = {NORMAL: NORMAL_COLOUR, "anomalous": ANOMALOUS_COLOUR}
     names = list(frame[hue].unique())
     colours = {name: usual.get(name, PALETTE[number % len(PALETTE)]) for number, name in enumerate(names)}
     sns.scatterplot(frame, x=x, y=y, hue=hue, style=hue, palette=colours, s=28, alpha=0.8, ax=axis)
     axis.get_legend().set_title("")
-    if log:
-        axis.set_xscale("log")
     return figure
 
 
