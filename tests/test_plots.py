@@ -110,3 +110,45 @@ def test_a_grid_of_curves_has_a_panel_each():
     different = plots.curve_grid(pd.DataFrame(rows), "k", "start", "where", "", "images", own_scales=True)
     assert not different.axes[0].get_shared_y_axes().joined(different.axes[0], different.axes[1])
     assert panels[0].get_shared_y_axes().joined(panels[0], panels[1])
+
+
+def test_cases_of_a_claim_stand_at_their_values_in_the_colour_of_their_state():
+    frame = pd.DataFrame({"case": ["a", "b", "c"], "value": [0.9, 0.4, 0.5], "state": ["met", "missed", "open"]})
+    frame = frame.assign(low=frame["value"] - 0.1, high=[1.0, 0.5, np.nan])
+    axis = plots.claim_cases(frame, [0.45], "effect").axes[0]
+    for container, state, value, place in zip(
+        axis.containers, ("met", "open", "missed"), (0.9, 0.5, 0.4), (0, 2, 1), strict=True
+    ):
+        line = container.lines[0]
+        assert (line.get_xdata()[0], line.get_ydata()[0]) == (value, place)
+        assert line.get_color() == plots.STATES[state][0]
+    assert axis.lines[-1].get_xdata()[0] == 0.45
+
+
+def test_the_board_fills_each_bar_to_its_shares():
+    shares = pd.DataFrame(
+        {"met": [0.5, 0.0], "open": [0.25, 0.0], "missed": [0.25, 0.0], "verdict": ["partly", "none"]}
+    )
+    shares.index = ["first claim", "second claim"]
+    axis = plots.claim_board(shares, ["P1", "P2"]).axes[0]
+    bars = [(bar.get_x(), bar.get_width()) for container in axis.containers for bar in container]
+    assert bars == [(0, 0.5), (0, 0), (0.5, 0.25), (0, 0), (0.75, 0.25), (0, 0)]
+    (right,) = axis.child_axes
+    assert [label.get_text() for label in right.get_yticklabels()] == ["partly", "none"]
+
+
+def test_named_points_stand_where_they_are():
+    frame = pd.DataFrame({"ms": [0.1, 10.0], "AUROC": [0.7, 0.9], "name": ["fast", "slow"]})
+    axis = plots.trade(frame, "ms", "AUROC", "name").axes[0]
+    assert {text.get_text(): text.xy for text in axis.texts} == {"fast": (0.1, 0.7), "slow": (10.0, 0.9)}
+    assert axis.get_xscale() == "log"
+
+
+def test_detectors_that_cannot_be_told_apart_are_joined():
+    ranks = pd.Series({"a": 1.0, "b": 1.2, "c": 3.8})
+    p_values = pd.DataFrame(0.01, index=list("abc"), columns=list("abc"))
+    p_values.loc["a", "b"] = p_values.loc["b", "a"] = 0.9
+    axis = plots.critical_difference(ranks, p_values).axes[0]
+    bars = [line.get_xdata() for line in axis.lines if len(set(line.get_ydata())) == 1 and np.ptp(line.get_xdata()) > 0]
+    assert any(np.allclose(sorted(x), [1.0, 1.2]) for x in bars)
+    assert not any(np.ptp(x) > 1 for x in bars)

@@ -428,8 +428,9 @@ def trade(frame: pd.DataFrame, x: str, y: str, name: str) -> Figure:
     """What is reached over what it takes: named points, steps along ``x`` are factors."""
     figure, axis = plt.subplots(figsize=(6.4, 3.8))
     axis.scatter(frame[x], frame[y], s=30)
-    for _, row in frame.iterrows():
-        place = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": "small"}
+    for number, (_, row) in enumerate(frame.sort_values(y).iterrows()):
+        # Neighbours write away from each other.
+        place = {"xytext": (5, 4 if number % 2 else -10), "textcoords": "offset points", "fontsize": "small"}
         axis.annotate(row[name], (row[x], row[y]), **place)
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))

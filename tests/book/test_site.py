@@ -7,7 +7,7 @@ import pytest
 from bs4 import BeautifulSoup
 from tests.book.conftest import EXECUTED, ROOT, SITE
 
-from anomaly_transfer import benchmarks
+from anomaly_transfer import benchmarks, claims
 
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -81,6 +81,18 @@ def test_every_benchmark_has_its_card(site):
         if known.available() and known.pictures:
             assert known.title in card.img["alt"]
             assert known.licence in text
+
+
+@pytest.mark.parametrize("claim", claims.ledger(), ids=lambda claim: claim.id)
+def test_every_claim_has_its_page(site, claim):
+    page, finding = soup(f"book/claims/{claim.id}.html"), claims.recorded()[claim.id]
+    text = " ".join(page.select_one("article").get_text(" ").split())
+    for said in (claim.title, f"Verdict: {finding.verdict}.", claim.refuted_by, claim.quotation):
+        assert " ".join(said.split()) in text.replace("“", '"').replace("”", '"').replace("’", "'")
+    assert len(page.select("article figure img")) == bool(finding.cases)
+    assert len(page.select("article tbody tr")) == len(finding.cases)
+    board = soup("notebooks/17_verdicts.html")
+    assert board.find("a", href=f"../book/claims/{claim.id}.html")
 
 
 def test_every_chapter_opens_on_colab_and_downloads(site):
