@@ -246,8 +246,8 @@ Markdown(
 # %% [markdown]
 # ```{admonition} What would surprise you
 # :class: tip
-# That a sum can keep up with the best of its parts, though nobody told it which that is: detectors that fail on different images correct each
-# other. But where a part is blind, its noise is added too, and the sum pays for it; and a choice that was made on small pictures of one surface need not hold
+# How near a sum comes to the best of its parts, though nobody told it which that is, and how it still loses: detectors that fail on different images
+# correct each other, but where a part is blind, its noise is added too. And a choice that was made on small pictures of one surface need not hold
 # on larger pictures of the *same* one.
 # ```
 #
