@@ -16,7 +16,7 @@ def methods() -> dict[str, Callable[..., Detector]]:
     """What makes an unfitted detector, by method name.
 
     >>> sorted(methods())[:3]
-    ['forest', 'forest-pca', 'forest-pixels']
+    ['combined', 'forest', 'forest-pca']
     """
     found: dict[str, Callable[..., Detector]] = {}
     for module in pkgutil.iter_modules(__path__):
