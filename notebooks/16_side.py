@@ -182,7 +182,7 @@ points = costs.rename(index=names | {"combined": "combined"}).reset_index()
 points = points.rename(columns={"score": "milliseconds an image"})
 figure = plots.trade(points, "milliseconds an image", "AUROC", "method")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 costs.rename(index=names).rename(
     columns={
         "fit": "fit (s)",
@@ -191,7 +191,7 @@ costs.rename(index=names).rename(
     }
 ).round(2)
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input", "nbval-ignore-output"]
 own = costs.loc["combined"]
 parts = costs.loc[list(rivals.PARTS)]
 Markdown(
