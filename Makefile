@@ -96,6 +96,8 @@ study: setup  ## Record the study runs of all benchmarks at hand under results/s
 	-$(TABLES) oneclass --benchmark cifar10 --category airplane $(OBJECTIVES)
 	-$(TABLES) supervised --benchmark cifar10 --category airplane $(DEPTHS)
 	-for name in mnist cifar10; do $(TABLES) oneclass --benchmark $$name --variant svdd-scratch-whole; done
+	for name in elpv surfaces; do $(STUDY) --method combined --benchmark $$name --seed 0; $(TABLES) rivals --benchmark $$name; done
+	-for name in magnetic_tile crackforest; do $(STUDY) --method combined --benchmark $$name --seed 0; $(TABLES) rivals --benchmark $$name; done
 	-for name in crackforest concrete_cracks; do $(TABLES) cracks --benchmark $$name $(SEEDS) $(CRACKS); done
 
 mvtec: setup  ## The second paper's benchmark by its protocol, at the profile full: needs MVTec AD and a GPU.

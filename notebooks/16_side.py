@@ -85,7 +85,11 @@ Markdown(
         f"{name} {behind[name].max():.2f} ({behind[name].idxmax()})"
         for name in behind.max().sort_values().index
     )
-    + ". Nobody who has to choose before seeing anomalies can rely on one."
+    + (
+        ". Nobody who has to choose before seeing anomalies can rely on one."
+        if best.nunique() > 1
+        else ". One is best everywhere."
+    )
 )
 
 # %% [markdown]
@@ -150,8 +154,7 @@ figure = plots.intervals(
 # %% tags=["remove-input"]
 chosen_on = ["elpv mono", "surfaces brick"]
 of_parts = study[study["rival"].isin(rivals.PARTS)]
-best_part = of_parts.loc[of_parts.groupby("where")["value"].idxmax()]
-best_part = best_part.set_index("where")
+best_part = rivals.best_part(study).set_index("where")
 fresh = best_part.drop(index=chosen_on, errors="ignore")
 mean = of_parts.groupby("rival")["value"].mean()
 Markdown(
@@ -246,9 +249,8 @@ Markdown(
 # %% [markdown]
 # ```{admonition} What would surprise you
 # :class: tip
-# How near a sum comes to the best of its parts, though nobody told it which that is, and how it still loses: detectors that fail on different images
-# correct each other, but where a part is blind, its noise is added too. And a choice that was made on small pictures of one surface need not hold
-# on larger pictures of the *same* one.
+# How near a sum comes to the best of its parts, though nobody told it which that is, and that it can still clearly lose to it: what is weighed by
+# normal images is how far a score is out of the ordinary, and not whether that means a defect.
 # ```
 #
 # ## What we learnt

@@ -148,6 +148,24 @@ def test_a_claim_that_cites_what_is_not_recorded_is_refused():
         claims.evaluate(claim(effect="luck"))
 
 
+def test_cases_are_left_out_by_name(monkeypatch):
+    cases = pd.DataFrame({"case": ["a", "b"], "value": [0.6, 0.1], "low": [0.55, 0.0], "high": [0.65, 0.2]})
+    monkeypatch.setitem(effects.EFFECTS, "two", effects.Effect(lambda: cases, ()))
+    assert [case.case for case in claims.evaluate(claim(effect="two", without=["b"])).cases] == ["a"]
+    with pytest.raises(ValueError, match="leaves out c, which is no case"):
+        claims.evaluate(claim(effect="two", without=["c"]))
+
+
+def test_another_rule_is_told_from_the_same_cases():
+    cases = pd.DataFrame({"case": list("abc"), "value": [0.6, 0.7, 0.8], "low": [0.55, 0.6, np.nan], "high": 0.9})
+    given = claim(scope="most")
+    found = claims.judge(given, cases)
+    assert (found.verdict, claims.under(given, found, "most")) == ("supported", "supported")
+    assert claims.under(given, found, "every") == "partly"
+    # The first two lows move from .55 and .60 to .48 and .45.
+    assert claims.under(given, found, "most", widen=2.5) == "inconclusive"
+
+
 def test_an_effect_without_cases_is_no_verdict(monkeypatch):
     monkeypatch.setitem(effects.EFFECTS, "empty", effects.Effect(lambda: pd.DataFrame(columns=effects.CASE), ()))
     with pytest.raises(StoreError, match="no recorded run bears on it"):

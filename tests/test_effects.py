@@ -209,7 +209,6 @@ def test_a_combination_is_compared_with_its_best_part():
     row = only(effects.combination(found))
     assert row[["value", "low", "high"]].to_list() == pytest.approx([-0.05, -0.07, -0.03])
     assert only(effects.combination(found, "patch-memory"))["value"] == pytest.approx(0.2)
-    assert effects.combination(found, without=["elpv mono"]).empty
 
 
 def test_noise_has_no_similarity_that_a_debiased_measure_would_find():

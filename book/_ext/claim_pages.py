@@ -78,6 +78,8 @@ def _facts(claim: Claim) -> str:
         "Would be refuted by": claim.refuted_by,
         "Recorded runs of": where or ("a simulation" if claim.effect else "none"),
     }
+    if claim.without:
+        rows["Without"] = ", ".join(claim.without)
     return "\n".join(f"{name}\n: {text}\n" for name, text in rows.items())
 
 

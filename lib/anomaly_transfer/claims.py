@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -66,6 +67,8 @@ class Claim(BaseModel):
         Whether the claim is about every case, or more than half of them.
     benchmarks : list of str
         Whose recorded runs are read.
+    without : list of str
+        Cases that are left out, as ``limits`` says why.
     refuted_by : str
         What would refute it.
     limits : str
@@ -92,6 +95,7 @@ class Claim(BaseModel):
     fixed: Literal["beforehand", "afterwards"]
     scope: Literal["every", "most"]
     benchmarks: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     refuted_by: str = Field(min_length=10)
     limits: str = Field(min_length=10)
     chapter: str
@@ -104,11 +108,10 @@ class Claim(BaseModel):
 
     def state(self, low: float, high: float) -> State:
         """Whether a case meets the claim, misses it, or leaves it open, by its interval (NaN: open)."""
+        above, below = low > self.threshold, high < self.threshold
         if self.holds == "within":
-            met, missed = -self.threshold < low and high < self.threshold, min(abs(low), abs(high)) > self.threshold
-            missed = missed and low * high > 0
+            met, missed = low > -self.threshold and below, above or high < -self.threshold
         else:
-            above, below = low > self.threshold, high < self.threshold
             met, missed = (above, below) if self.holds == "above" else (below, above)
         return "met" if met else "missed" if missed else "open"
 
@@ -177,7 +180,7 @@ def ledger(path: Path | None = None) -> list[Claim]:
             found.append(Claim(**entry))
         except ValidationError as error:
             raise ValueError(f"claims.yml, {entry.get('id', 'an entry without id')}: {error}") from error
-    twice = sorted({claim.id for claim in found if sum(other.id == claim.id for other in found) > 1})
+    twice = [name for name, count in Counter(claim.id for claim in found).items() if count > 1]
     if twice:
         raise ValueError(f"claims.yml has more than one entry called {', '.join(twice)}.")
     return found
@@ -237,7 +240,7 @@ def evaluate(claim: Claim) -> Finding:
     StoreError
         If a benchmark that the claim names has no recorded run, or nothing recorded bears on it.
     ValueError
-        If there is no such effect.
+        If there is no such effect, or a case that is to be left out is none.
     """
     if claim.effect is None:
         return Finding(id=claim.id, verdict="not tested here")
@@ -248,9 +251,34 @@ def evaluate(claim: Claim) -> Finding:
         raise ValueError(f"{claim.id}: there is no effect {claim.effect!r}; choose from {', '.join(EFFECTS)}.")
     effect = EFFECTS[claim.effect]
     cases = effect.compute(*(_read(claim, study) for study in effect.reads), **claim.arguments)
+    unknown = sorted(set(claim.without) - set(cases["case"]))
+    if unknown:
+        raise ValueError(f"{claim.id} leaves out {', '.join(unknown)}, which is no case of it.")
+    cases = cases[~cases["case"].isin(claim.without)]
     if cases.empty:
         raise StoreError(f"{claim.id}: no recorded run bears on it.")
     return judge(claim, cases)
+
+
+def under(claim: Claim, finding: Finding, scope: str, widen: float = 1.0) -> Verdict:
+    """What the verdict would be under another rule, from the same cases.
+
+    Parameters
+    ----------
+    claim : Claim
+    finding : Finding
+        On that claim.
+    scope : {"every", "most"}
+    widen : float
+        Factor by which intervals are made longer.
+    """
+    states: list[State] = []
+    for case in finding.cases:
+        low, high = (
+            math.nan if bound is None else case.value + widen * (bound - case.value) for bound in (case.low, case.high)
+        )
+        states.append(claim.state(low, high))
+    return verdict(states, scope)
 
 
 def recorded(folder: Path | None = None) -> dict[str, Finding]:

@@ -1,11 +1,13 @@
 """Effects that claims are judged by, each computed from recorded runs: one row a case, with its 95 % interval.
 
-``claims.yml`` names them. The chapters explain how each is measured; here they are brought to one form.
+``claims.yml`` names them, with their further arguments. The chapters explain how each is measured; here they are
+brought to one form: an effect takes tables of the studies that :data:`EFFECTS` names (as ``STUDY.run`` gives them), or
+records, and gives a frame with the columns :data:`CASE`, differences of AUROC in -1..1 if nothing else is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,18 +143,11 @@ def objective(found: pd.DataFrame, variant: str) -> pd.DataFrame:
     return _cases(apart.assign(value=-apart["value"], low=-apart["high"], high=-apart["low"]))
 
 
-def detectors_apart(records: list[Record], method: str, over: str, without: Sequence[str] = ()) -> pd.DataFrame:
+def detectors_apart(records: list[Record], method: str, over: str) -> pd.DataFrame:
     """AUROC of a detector minus that of another, by the recommended split and of seed 0.
 
     The recorded runs keep no scores, so the interval is that of unpaired values: rather too wide, since both detectors
     were tested on the same images.
-
-    Parameters
-    ----------
-    records : list of Record
-    method, over : str
-    without : sequence of str
-        Data sets (``benchmark category``) that are left out.
     """
     chosen = [r for r in experiments.recommended(records) if r.experiment.method in (method, over)]
     found = experiments.table(r for r in chosen if r.experiment.seed == 0)
@@ -161,8 +156,7 @@ def detectors_apart(records: list[Record], method: str, over: str, without: Sequ
     value = wide["value"][method] - wide["value"][over]
     below = np.hypot(wide["value"][method] - wide["low"][method], wide["high"][over] - wide["value"][over])
     above = np.hypot(wide["high"][method] - wide["value"][method], wide["value"][over] - wide["low"][over])
-    rows = _cases(pd.DataFrame({"value": value, "low": value - below, "high": value + above}).reset_index())
-    return rows[~rows["case"].isin(without)]
+    return _cases(pd.DataFrame({"value": value, "low": value - below, "high": value + above}).reset_index())
 
 
 def leak(records: list[Record], split: str) -> pd.DataFrame:
@@ -234,7 +228,7 @@ def relative_cost(found: pd.DataFrame, rule: str) -> pd.DataFrame:
     return rows.assign(case=rows["variant"] + ", " + places)[CASE]
 
 
-def combination(found: pd.DataFrame, over: str | None = None, without: Sequence[str] = ()) -> pd.DataFrame:
+def combination(found: pd.DataFrame, over: str | None = None) -> pd.DataFrame:
     """AUROC of the combined detector minus that of one of its parts, paired on images.
 
     Parameters
@@ -243,13 +237,9 @@ def combination(found: pd.DataFrame, over: str | None = None, without: Sequence[
         Tables of ``rivals.run``.
     over : str, optional
         A part; default: on each data set the best of them, chosen in its favour by the test images.
-    without : sequence of str
-        Data sets (``benchmark category``) on which the combination was chosen.
     """
-    parts = found[found["rival"].isin(rivals.PARTS if over is None else [over])].reset_index(drop=True)
-    best = parts.loc[parts.groupby([*ablation.WHERE, "seed"], sort=False)["value"].idxmax()]
-    rows = _cases(best.assign(value=best["more"], low=best["more low"], high=best["more high"]))
-    return rows[~rows["case"].isin(without)]
+    rows = rivals.best_part(found) if over is None else found[found["rival"] == over]
+    return _cases(rows.assign(value=rows["more"], low=rows["more low"], high=rows["more high"]))
 
 
 def from_nothing(measure: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from anomaly_transfer import benchmarks, detectors, domains, profiles, stopping, tuned
 from anomaly_transfer.benchmarks.base import Category
-from anomaly_transfer.detectors.base import Localiser, pixel_scores, worst_patch
+from anomaly_transfer.detectors.base import Localiser, pixel_scores
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import Interval, evaluate, localisation, paired_difference, paired_localisation
 from anomaly_transfer.features import map_levels
@@ -147,8 +147,7 @@ def heat(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile
             detector = detectors.make(name)
             assert isinstance(detector, Localiser)
             detector.fit(train)
-            found = np.concatenate([detector.anomaly_map(batch) for batch in new.batches()])
-            scores[name, state] = worst_patch(found)
+            scores[name, state], found = detector.scored(new)
             maps[name, state] = np.stack([pixel_scores(one, side).astype(np.float32) for one in found])
     return Heat(fold.test[known], [mask for mask in masks if mask is not None], epochs, maps, scores)
 

@@ -185,7 +185,8 @@ def claim_cases(frame: pd.DataFrame, thresholds: Sequence[float], label: str) ->
     Parameters
     ----------
     frame : DataFrame
-        With ``case``, ``value``, ``low`` and ``high`` (NaN for none) and ``state``, a key of :data:`STATES`.
+        With ``case``, ``value``, ``low`` and ``high`` (NaN for none) and ``state``, a key of :data:`STATES`; rows are
+        numbered from 0.
     thresholds : sequence of float
         Where dashed lines are drawn.
     label : str
@@ -425,7 +426,15 @@ def critical_difference(ranks: pd.Series, p_values: pd.DataFrame) -> Figure:
 
 
 def trade(frame: pd.DataFrame, x: str, y: str, name: str) -> Figure:
-    """What is reached over what it takes: named points, steps along ``x`` are factors."""
+    """What is reached over what it takes: named points, on a logarithmic axis.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row a point.
+    x, y, name : str
+        Its columns: what it takes (positive), what is reached, and what stands beside the point.
+    """
     figure, axis = plt.subplots(figsize=(6.4, 3.8))
     axis.scatter(frame[x], frame[y], s=30)
     for number, (_, row) in enumerate(frame.sort_values(y).iterrows()):

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from anomaly_transfer import benchmarks, detectors, domains, experiments, profiles
 from anomaly_transfer.benchmarks.base import Category
+from anomaly_transfer.detectors import combined
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.records import Experiment
@@ -25,7 +26,7 @@ from anomaly_transfer.tables import Table
 
 #: The detector that is compared, and what with: its three parts first.
 DEFAULT = "combined"
-PARTS = ("gaussian", "patch-gaussian", "patch-memory")
+PARTS = tuple(combined.PARTS)
 RIVALS = (*PARTS, "patch-shared", "neighbours", "svm")
 
 
@@ -50,7 +51,7 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     """
     store, sizes = store or Store(), profiles.get(profile)
     known = benchmarks.get(benchmark)
-    images = known.load(category, sizes.limit)
+    whole = known.load(category, sizes.limit)
 
     def record(method: str):
         where = {"benchmark": benchmark, "category": category, "split": known.splits[0]}
@@ -73,7 +74,19 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
         return pd.DataFrame(rows)
 
     settings = ["backbone", "image_size", "images_per_category", "memory_bank", "bootstrap"]
-    return domains.study("rivals", __name__, settings, images, {"variant": variant}, seed, sizes, compute, store)
+    return domains.study("rivals", __name__, settings, whole, {"variant": variant}, seed, sizes, compute, store)
+
+
+def best_part(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the part with the highest AUROC on each data set: chosen by the test images, in its favour.
+
+    Parameters
+    ----------
+    found : DataFrame
+        Tables of :func:`run`.
+    """
+    parts = found[found["rival"].isin(PARTS)].reset_index(drop=True)
+    return parts.loc[parts.groupby(["benchmark", "category", "seed"], sort=False)["value"].idxmax()]
 
 
 def ranks(values: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame, float]:

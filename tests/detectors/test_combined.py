@@ -85,6 +85,15 @@ def test_a_copy_of_a_training_image_has_a_score():
     assert np.isfinite(made().fit(train).anomaly_score(train)).all()
 
 
+def test_a_part_that_never_varies_adds_nothing_that_is_not_finite(monkeypatch):
+    monkeypatch.setattr(
+        "anomaly_transfer.detectors.combined.PatchMemoryBank._anomaly_map", lambda self, f: np.ones((len(f), 8, 8))
+    )
+    scores = made().fit(both_features(30)).anomaly_score(both_features(10, seed=1))
+    assert np.isfinite(scores).all()
+    assert len(np.unique(scores)) == 10
+
+
 def test_one_kind_of_features_is_not_enough():
     with pytest.raises(DataError, match="works on pooled features and on maps"):
         made().fit(both_features(30).select(["low", "high"]))

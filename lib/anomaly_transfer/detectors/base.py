@@ -133,11 +133,16 @@ class Localiser(Detector):
 
     def scored(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         """Anomaly score of each image, shape (n_images,), and its map, as :meth:`anomaly_map` gives it."""
-        maps = np.concatenate([self.anomaly_map(batch) for batch in features.batches()])
-        return worst_patch(maps), maps
+        check_is_fitted(self, "state_")
+        with sealed():
+            return self._scored(self._checked(features))
 
     def _anomaly_score(self, features: Features) -> np.ndarray:
-        return np.concatenate([worst_patch(self._anomaly_map(batch)) for batch in features.batches()])
+        return self._scored(features)[0]
+
+    def _scored(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+        maps = np.concatenate([self._anomaly_map(batch) for batch in features.batches()])
+        return worst_patch(maps), maps
 
     @abstractmethod
     def _anomaly_map(self, features: Features) -> np.ndarray:

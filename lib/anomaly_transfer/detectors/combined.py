@@ -1,10 +1,12 @@
-"""One detector for a practitioner: the evidence of three, weighed by what each says of normal images alone."""
+"""One detector for a practitioner: the evidence of three, weighed by what each says of normal images alone.
+
+Explained in the chapter *Side by side*.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from sklearn.model_selection import KFold
-from sklearn.utils.validation import check_is_fitted
 
 from anomaly_transfer.detectors.base import N_FOLDS, Detector, Localiser
 from anomaly_transfer.detectors.gaussian import GaussianDetector
@@ -13,9 +15,15 @@ from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 from anomaly_transfer.views import MAP
 
+#: What is added, by method name.
+PARTS: dict[str, type[Detector]] = {
+    "gaussian": GaussianDetector,
+    "patch-gaussian": PatchGaussian,
+    "patch-memory": PatchMemoryBank,
+}
 #: With fewer images nothing can be weighed, and logarithms are added as they are.
 LEAST = 2 * N_FOLDS
-#: A distance of zero has no logarithm.
+#: A distance of zero has no logarithm, and a spread of zero no inverse.
 TINY = 1e-12
 
 
@@ -33,7 +41,6 @@ class CombinedDetector(Localiser):
     levels : tuple of str, optional
     memory_bank, candidates, seed
         See :class:`anomaly_transfer.detectors.patch.PatchMemoryBank`.
-
     """
 
     kind = "both"
@@ -50,18 +57,6 @@ class CombinedDetector(Localiser):
         self.candidates = candidates
         self.seed = seed
 
-    def scored(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
-        """Anomaly score of each image, by all parts, and its map, by the two that have one."""
-        check_is_fitted(self, "state_")
-        features, parts = self._checked(features), self._restored()
-        local = [number for number, part in enumerate(parts.values()) if isinstance(part, Localiser)]
-        scores, heat = [], []
-        for batch in features.batches():
-            logs, maps = _evidence(parts, batch)
-            scores.append(self._standardised(logs, self.state_).sum(axis=1))
-            heat.append(self._standardised(np.stack(maps, axis=-1), self.state_, local).sum(axis=-1))
-        return np.concatenate(scores), np.concatenate(heat)
-
     def _fit(self, features: Features) -> dict[str, np.ndarray]:
         parts = self._fitted(features)
         state = {f"{name}/{key}": array for name, part in parts.items() for key, array in part.state_.items()}
@@ -70,23 +65,30 @@ class CombinedDetector(Localiser):
         logs = np.empty((len(features), len(parts)))
         for train, test in KFold(N_FOLDS, shuffle=True, random_state=self.seed).split(logs):
             logs[test], _ = _evidence(self._fitted(features.take(train)), features.take(test))
-        state |= {"centre": logs.mean(axis=0), "spread": logs.std(axis=0)}
-        self.out_of_fold_ = self._standardised(logs, state).sum(axis=1)
+        state |= {"centre": logs.mean(axis=0), "spread": np.maximum(logs.std(axis=0), TINY)}
+        self.out_of_fold_ = ((logs - state["centre"]) / state["spread"]).sum(axis=1)
         return state
 
     def out_of_fold_scores(self, features: Features, seed: int = 0) -> np.ndarray:
         """As of every detector; they are at hand, since the parts are weighed by them (folds by the own seed)."""
         return self.fit(features).out_of_fold_
 
-    def _anomaly_score(self, features: Features) -> np.ndarray:
-        return self.scored(features)[0]
+    def _scored(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+        centre, spread, parts = self.state_["centre"], self.state_["spread"], self._restored()
+        scores, heat = [], []
+        for batch in features.batches():
+            logs, maps = _evidence(parts, batch)
+            scores.append(((logs - centre) / spread).sum(axis=1))
+            heat.append(sum((log_map - centre[k]) / spread[k] for k, log_map in maps.items()))
+        return np.concatenate(scores), np.concatenate(heat)
 
     def _anomaly_map(self, features: Features) -> np.ndarray:
-        return self.scored(features)[1]
+        return self._scored(features)[1]
 
     def _unfitted(self) -> dict[str, Detector]:
-        memory = PatchMemoryBank(memory_bank=self.memory_bank, candidates=self.candidates, seed=self.seed)
-        return {"gaussian": GaussianDetector(), "patch-gaussian": PatchGaussian(), "patch-memory": memory}
+        parts = {name: kind() for name, kind in PARTS.items()}
+        parts["patch-memory"].set_params(memory_bank=self.memory_bank, candidates=self.candidates, seed=self.seed)
+        return parts
 
     def _fitted(self, features: Features) -> dict[str, Detector]:
         return {name: part.fit(_seen(part, features)) for name, part in self._unfitted().items()}
@@ -99,12 +101,6 @@ class CombinedDetector(Localiser):
             part.state_ = {key.removeprefix(f"{name}/"): self.state_[key] for key in mine}
             part.levels_ = tuple(level for level in self.levels_ if _is_seen(part, level))
         return parts
-
-    @staticmethod
-    def _standardised(logs: np.ndarray, state: dict[str, np.ndarray], parts: list[int] | None = None) -> np.ndarray:
-        """Log scores, parts in the last axis, as standard deviations from what is normal."""
-        chosen = slice(None) if parts is None else parts
-        return (logs - state["centre"][chosen]) / state["spread"][chosen]
 
     def _checked(self, features: Features) -> Features:
         features = features.select(self.levels_)
@@ -125,13 +121,13 @@ def _seen(part: Detector, features: Features) -> Features:
     return features.select([level for level in features.levels if _is_seen(part, level)])
 
 
-def _evidence(parts: dict[str, Detector], features: Features) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Log scores, shape (n_images, n_parts), and the log maps of those that have one."""
-    logs, maps = [], []
-    for part in parts.values():
+def _evidence(parts: dict[str, Detector], features: Features) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Log scores, shape (n_images, n_parts), and the log maps of the parts that have one, by their column."""
+    logs, maps = [], {}
+    for number, part in enumerate(parts.values()):
         if isinstance(part, Localiser):
             score, patches = part.scored(_seen(part, features))
-            maps.append(np.log(np.maximum(patches, TINY)))
+            maps[number] = np.log(np.maximum(patches, TINY))
         else:
             score = part.anomaly_score(_seen(part, features))
         logs.append(np.log(np.maximum(score, TINY)))
