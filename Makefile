@@ -122,8 +122,7 @@ unit: setup
 	$(PARALLEL) --dist loadfile --ignore=tests/book
 
 site-tests: setup
-	$(PARALLEL) --dist loadgroup tests/book
-	TQDM_DISABLE=1 $(PARALLEL) --dist loadfile --nbval -p no:cacheprovider _executed/smoke
+	$(PARALLEL) tests/book
 
 notebooks: setup  ## Derive notebooks/*.ipynb from notebooks/*.py.
 	python book/tools/pairs.py

@@ -111,7 +111,7 @@ def tables(
         str,
         typer.Argument(
             help="relations, few_shot, twins (Part I); tuned, localised (II); oneclass, labelled, supervised, "
-            "cracks (III); rivals."
+            "cracks (III); rivals, peers."
         ),
     ],
     benchmark: Annotated[str, typer.Option(help="A benchmark that is here.")],
@@ -155,6 +155,7 @@ def tables(
         "supervised": (supervised.run, supervised.DEFAULT),
         "cracks": (cracks.run, cracks.DEFAULT),
         "rivals": (rivals.run, rivals.DEFAULT),
+        "peers": (rivals.peers, rivals.DEFAULT),
     }
     if study not in runs:
         raise ValueError(f"There is no study {study!r}; choose from {', '.join(runs)}.")

@@ -19,8 +19,8 @@ from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.detectors import combined
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
-from anomaly_transfer.records import Experiment
-from anomaly_transfer.splits import Fold
+from anomaly_transfer.records import Experiment, Record
+from anomaly_transfer.splits import SPLITS, Fold
 from anomaly_transfer.store import Store
 from anomaly_transfer.tables import Table
 
@@ -28,6 +28,10 @@ from anomaly_transfer.tables import Table
 DEFAULT = "combined"
 PARTS = tuple(combined.PARTS)
 RIVALS = (*PARTS, "patch-shared", "neighbours", "svm")
+#: Detectors of other packages, see ``detectors.peers``.
+PEERS = ("anomalib-padim", "anomalib-patchcore")
+#: Sizes of the profile on which the numbers depend.
+SETTINGS = ("backbone", "image_size", "images_per_category", "memory_bank", "bootstrap")
 
 
 def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
@@ -50,31 +54,70 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
         with ``more low`` and ``more high``: the detector's minus the rival's, paired on the images that both scored.
     """
     store, sizes = store or Store(), profiles.get(profile)
+    whole = benchmarks.get(benchmark).load(category, sizes.limit)
+
+    def compute() -> pd.DataFrame:
+        return _paired(whole, variant, RIVALS, seed, sizes, store)
+
+    return domains.study("rivals", __name__, SETTINGS, whole, {"variant": variant}, seed, sizes, compute, store)
+
+
+def peers(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+    """The same against detectors of other packages, with what each took on the first fold, one after the other.
+
+    Needs the extra ``peers``.
+
+    Parameters
+    ----------
+    benchmark, category, variant, seed, profile, store
+        See :func:`run`.
+
+    Returns
+    -------
+    Table
+        As of :func:`run`, with ``fit`` (seconds), ``score`` (milliseconds an image) and ``memory`` (megabytes) of the
+        peer and ``own fit``, ``own score`` and ``own memory`` of the detector (see :func:`costs`).
+    """
+    store, sizes = store or Store(), profiles.get(profile)
     known = benchmarks.get(benchmark)
     whole = known.load(category, sizes.limit)
 
-    def record(method: str):
-        where = {"benchmark": benchmark, "category": category, "split": known.splits[0]}
-        return experiments.run(Experiment(method=method, seed=seed, profile=profile, **where), store)
-
     def compute() -> pd.DataFrame:
-        own = record(variant)
-        rows = []
-        for rival in RIVALS:
-            other = record(rival)
-            more = experiments.compare(own, other, store=store)["auroc"]
-            rows.append(
-                {
-                    "rival": rival,
-                    **other.metrics["target"]["auroc"].model_dump(),
-                    "own": own.metrics["target"]["auroc"].value,
-                    **{"more": more.value, "more low": more.low, "more high": more.high},
-                }
-            )
-        return pd.DataFrame(rows)
+        found = _paired(whole, variant, PEERS, seed, sizes, store)
+        fold = SPLITS[known.splits[0]](whole.annotations.open(), seed)[0]
+        taken = costs(whole, fold, [variant, *PEERS], sizes, store)[["fit", "score", "memory"]]
+        for column in taken:
+            found[column] = taken.loc[found["rival"], column].to_numpy()
+            found[f"own {column}"] = taken.loc[variant, column]
+        return found
 
-    settings = ["backbone", "image_size", "images_per_category", "memory_bank", "bootstrap"]
-    return domains.study("rivals", __name__, settings, whole, {"variant": variant}, seed, sizes, compute, store)
+    return domains.study("peers", __name__, SETTINGS, whole, {"variant": variant}, seed, sizes, compute, store)
+
+
+def _paired(
+    category: Category, method: str, rivals: Sequence[str], seed: int, sizes: Profile, store: Store
+) -> pd.DataFrame:
+    """A row a rival, see :func:`run`."""
+
+    def record(name: str) -> Record:
+        split = benchmarks.get(category.benchmark).splits[0]
+        where = {"benchmark": category.benchmark, "category": category.name, "split": split}
+        return experiments.run(Experiment(method=name, seed=seed, profile=sizes.name, **where), store)
+
+    own = record(method)
+    rows = []
+    for rival in rivals:
+        other = record(rival)
+        more = experiments.compare(own, other, store=store)["auroc"]
+        rows.append(
+            {
+                "rival": rival,
+                **other.metrics["target"]["auroc"].model_dump(),
+                "own": own.metrics["target"]["auroc"].value,
+                **{"more": more.value, "more low": more.low, "more high": more.high},
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def best_part(found: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_site" / "smoke" / "_build" / "html"
 EXECUTED = ROOT / "_executed" / "smoke"
+#: With the data folder that `make preview` saw; each test has one of its own.
+AS_BUILT = dict(os.environ)
 
 
 @pytest.fixture(scope="session")

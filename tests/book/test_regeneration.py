@@ -1,6 +1,5 @@
 """What reruns and what does not, tried on a copy of the project as `make preview` left it."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -9,10 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.book.conftest import EXECUTED, ROOT, SITE
-
-#: With the data folder that `make preview` saw; each test has one of its own.
-AS_BUILT = dict(os.environ)
+from tests.book.conftest import AS_BUILT, EXECUTED, ROOT, SITE
 
 
 def left_out(folder, names):

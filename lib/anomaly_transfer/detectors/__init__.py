@@ -13,10 +13,10 @@ from anomaly_transfer.detectors.base import Detector
 
 @cache
 def methods() -> dict[str, Callable[..., Detector]]:
-    """What makes an unfitted detector, by method name.
+    """What makes an unfitted detector, by method name; those of other packages only where they are installed.
 
-    >>> sorted(methods())[:3]
-    ['combined', 'forest', 'forest-pca']
+    >>> sorted(methods())[-3:]
+    ['svm', 'svm-pca', 'svm-pixels']
     """
     found: dict[str, Callable[..., Detector]] = {}
     for module in pkgutil.iter_modules(__path__):
@@ -40,7 +40,10 @@ def make(method: str, **parameters: Any) -> Detector:
     """
     name, _, levels = method.partition("@")
     if name not in methods():
-        raise ValueError(f"There is no method {name!r}; choose one of {', '.join(sorted(methods()))}.")
+        raise ValueError(
+            f"There is no method {name!r}; choose one of {', '.join(sorted(methods()))}. Those of anomalib come with: "
+            "pip install 'anomaly-transfer[peers]'"
+        )
     detector = methods()[name]()
     accepted = detector.get_params()
     detector.set_params(**{key: value for key, value in parameters.items() if key in accepted})
