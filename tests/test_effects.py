@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anomaly_transfer import cracks, effects, labelled, localised
+from anomaly_transfer import cracks, effects, labelled, localised, rivals
 from anomaly_transfer.evaluation import Interval
 from anomaly_transfer.records import Experiment, Record
 
@@ -209,6 +209,17 @@ def test_a_combination_is_compared_with_its_best_part():
     row = only(effects.combination(found))
     assert row[["value", "low", "high"]].to_list() == pytest.approx([-0.05, -0.07, -0.03])
     assert only(effects.combination(found, "patch-memory"))["value"] == pytest.approx(0.2)
+
+
+def test_the_better_of_two_peers_counts():
+    rows = [
+        WHERE | {"seed": 0, "rival": rival, "value": value, "own": 0.9, "more": 0.9 - value}
+        for rival, value in zip(rivals.PEERS, (0.8, 0.93), strict=True)
+    ]
+    found = pd.DataFrame(rows)
+    found["more low"], found["more high"] = found["more"] - 0.02, found["more"] + 0.02
+    row = only(effects.over_peers(found))
+    assert row[["value", "low", "high"]].to_list() == pytest.approx([-0.03, -0.05, -0.01])
 
 
 def test_noise_has_no_similarity_that_a_debiased_measure_would_find():

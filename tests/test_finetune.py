@@ -107,8 +107,8 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
         from anomaly_transfer.sources import photographs
         print("ready", flush=True)
         found = tune(photographs(24), photographs(10, 1), backbones.load("efficientnet_lite0"), {SIDE},
-                     Recipe(epochs=4, batch=8), Path(sys.argv[1]))
-        print(found.network(4).fingerprint(), found.history)
+                     Recipe(epochs=3, batch=8), Path(sys.argv[1]))
+        print(found.network(3).fingerprint(), found.history)
         """
     )
 

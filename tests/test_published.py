@@ -38,3 +38,5 @@ def test_per_cent_or_a_missing_protocol_is_refused():
         published.Number(**entry | {"value": 90.6})
     with pytest.raises(ValidationError):
         published.Number(**entry | {"protocol": ""})
+    with pytest.raises(ValidationError):
+        published.Number(**entry | {"unit": "per cent"})

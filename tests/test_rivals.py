@@ -63,3 +63,17 @@ def test_costs_are_measured_for_each_detector(store):
     known = np.isin(kinds, ["normal", *benchmarks.get("surfaces").target_classes])
     scores = detector.anomaly_score(features.take(fold.test))
     assert found.loc["gaussian", "AUROC"] == pytest.approx(roc_auc_score(kinds[known] != "normal", scores[known]))
+
+
+def test_more_normal_images_make_a_better_gaussian(store):
+    category = benchmarks.get("surfaces").load("brick", 240)
+    fold = SPLITS["grouped"](category.annotations.open(), 0)[0]
+    found = rivals.learning_curve(category, fold, ["gaussian"], [4, 1000], 2, profiles.get("smoke"), store)
+    few, everything = (part["AUROC"] for _, part in found.groupby("images"))
+    assert len(few) == 2
+    assert len(everything) == 1
+    assert found["images"].max() == len(fold.train)
+    assert few.nunique() == 2, "each draw takes other images"
+    assert everything.item() > few.mean()
+    whole = rivals.costs(category, fold, ["gaussian"], profiles.get("smoke"), store)
+    assert everything.item() == pytest.approx(whole.loc["gaussian", "AUROC"])

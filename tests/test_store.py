@@ -118,7 +118,7 @@ def test_two_processes_extract_the_same_features_once(store, mvtec_folder):
 
 def test_a_kill_while_writing_leaves_no_entry_and_the_next_run_succeeds(store, mvtec_folder):
     folder = mvtec_folder / "train" / "good"
-    process = worker(folder, 200)
+    process = worker(folder, 60)
     assert process.stdout.readline() == "ready\n"
     deadline = time.time() + 60
     while not list((store.root / "features").glob("*.partial/*.npy")) and time.time() < deadline:
@@ -129,7 +129,7 @@ def test_a_kill_while_writing_leaves_no_entry_and_the_next_run_succeeds(store, m
     assert len(left) == 1
     assert left[0].endswith(".partial")
     # The key is the same for the whole run, so a second one must take over what the first left.
-    short = worker(folder, 200)
+    short = worker(folder, 60)
     output, errors = short.communicate(timeout=120)
     assert short.returncode == 0, errors
     assert "done" in output

@@ -59,6 +59,7 @@ def typed(tmp_path, monkeypatch):
     for folder in ("notebooks", "book"):
         (tmp_path / folder).mkdir()
     (tmp_path / "README.md").write_text("# A book\n")
+    (tmp_path / "book" / "claims.yml").write_text("[]")
 
     def check(chapter, allowed="[]"):
         (tmp_path / "notebooks" / "01_a.py").write_text(chapter)
@@ -101,6 +102,20 @@ def test_a_number_is_allowed_with_a_reason_and_only_where_it_is_needed(typed, ca
     assert typed(chapter, "[{where: 01_a, text: 95 % of draws, reason: ''}]") == 1
     assert typed(chapter, "[{where: 02_b, text: 95 % of draws, reason: their level}]") == 2
     assert "nothing needs 02_b" in capsys.readouterr().out
+
+
+def test_a_claim_names_its_threshold_and_what_it_quotes_but_no_result(typed, tmp_path, capsys):
+    claim = """
+- title: Better by 0.01 and by 41 %
+  threshold: -0.01
+  quotation: it improves by 41%
+  limits: {limits}
+"""
+    (tmp_path / "book" / "claims.yml").write_text(claim.format(limits="one network"))
+    assert typed("# %% [markdown]\n# Nothing.\n") == 0
+    (tmp_path / "book" / "claims.yml").write_text(claim.format(limits="on bricks it was 0.014 better"))
+    assert typed("# %% [markdown]\n# Nothing.\n") == 1
+    assert "0.014" in capsys.readouterr().out
 
 
 def test_stubs_and_readme_follow_the_verdicts(tmp_path, monkeypatch, capsys):

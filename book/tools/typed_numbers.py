@@ -1,8 +1,8 @@
 """Find numbers in prose that look like results: python book/tools/typed_numbers.py.
 
 Results are computed or glued, never typed. What looks like one (a decimal fraction, a percentage, "x times as ...") in
-a text cell, in the fixed part of a printed sentence, in a caption or on a page must be cited in the same sentence, or
-stand in book/typed_numbers.yml with the reason why it is no result.
+a text cell, in the fixed part of a printed sentence, in a caption, on a page or in a claim must be cited in the same
+sentence, or stand in book/typed_numbers.yml with the reason why it is no result.
 """
 
 from __future__ import annotations
@@ -24,12 +24,21 @@ LOOKS_LIKE_A_RESULT = re.compile(
 )
 #: Code, equations and links hold no results.
 APART = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)", re.DOTALL)
+#: What a claim says in words of our own.
+CLAIMED = ("title", "statement", "comparator", "measure", "interval", "reason", "refuted_by", "limits")
 #: A constant of a program is prose if it is a sentence.
 WORDS = 4
 
 
 def prose(path: Path) -> Iterator[str]:
-    """The texts of a chapter or a page."""
+    """The texts of a chapter, a page, or the claims."""
+    if path.suffix == ".yml":
+        for claim in yaml.safe_load(path.read_text(encoding="utf-8")):
+            # It may name its own threshold, and what the paper is quoted with.
+            own = {f"{abs(claim['threshold']):g}", *re.findall(r"\d+(?:\.\d+)?", claim.get("quotation", ""))}
+            named = re.compile(rf"(?<![\d.])(?:{'|'.join(map(re.escape, sorted(own)))})(?!\.?\d)")
+            yield from (named.sub("NAMED", str(claim.get(field, ""))) for field in CLAIMED)
+        return
     if path.suffix != ".py":
         yield re.sub(r"<!-- verdicts.*?<!-- end of verdicts -->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         return
@@ -65,7 +74,8 @@ def main() -> int:
     """Print what is neither cited nor allowed, and allowances that nothing needs; returns how many."""
     allowed = yaml.safe_load(ALLOWED.read_text(encoding="utf-8"))
     used, problems = set(), []
-    pages = [*sorted((ROOT / "notebooks").glob("*.py")), *sorted((ROOT / "book").glob("*.md")), ROOT / "README.md"]
+    pages = [*sorted((ROOT / "notebooks").glob("*.py")), *sorted((ROOT / "book").glob("*.md"))]
+    pages += [ROOT / "README.md", ROOT / "book" / "claims.yml"]
     for path in pages:
         for number, sentence in (hit for text in prose(path) for hit in found(text)):
             fits = [

@@ -238,7 +238,19 @@ def combination(found: pd.DataFrame, over: str | None = None) -> pd.DataFrame:
     over : str, optional
         A part; default: on each data set the best of them, chosen in its favour by the test images.
     """
-    rows = rivals.best_part(found) if over is None else found[found["rival"] == over]
+    rows = rivals.best_of(found) if over is None else found[found["rival"] == over]
+    return _cases(rows.assign(value=rows["more"], low=rows["more low"], high=rows["more high"]))
+
+
+def over_peers(found: pd.DataFrame) -> pd.DataFrame:
+    """What the combined detector has more than the best detector of other packages.
+
+    Parameters
+    ----------
+    found : DataFrame
+        Tables of ``rivals.peers``.
+    """
+    rows = rivals.best_of(found, rivals.PEERS)
     return _cases(rows.assign(value=rows["more"], low=rows["more low"], high=rows["more high"]))
 
 
@@ -270,6 +282,7 @@ EFFECTS: dict[str, Effect] = {
     "localisation": Effect(localisation, ("localised",)),
     "relative_cost": Effect(relative_cost, ("cracks",)),
     "combination": Effect(combination, ("rivals",)),
+    "over_peers": Effect(over_peers, ("peers",)),
     "from_nothing": Effect(from_nothing, ()),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from importlib.resources import files
+from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,7 @@ class Number(BaseModel):
     method: str
     dataset: str
     metric: str
+    unit: Literal["0..1", "share of the AUROC before"]
     value: float = Field(ge=0, le=1)
     protocol: str = Field(min_length=10)
     source: str = Field(description="key in book/references.bib")

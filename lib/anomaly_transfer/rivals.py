@@ -120,15 +120,17 @@ def _paired(
     return pd.DataFrame(rows)
 
 
-def best_part(found: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the part with the highest AUROC on each data set: chosen by the test images, in its favour.
+def best_of(found: pd.DataFrame, rivals: Sequence[str] = PARTS) -> pd.DataFrame:
+    """The rows of the rival with the highest AUROC on each data set: chosen by the test images, in its favour.
 
     Parameters
     ----------
     found : DataFrame
-        Tables of :func:`run`.
+        Tables of :func:`run` or :func:`peers`.
+    rivals : sequence of str
+        Among which; default: the parts of the combined detector.
     """
-    parts = found[found["rival"].isin(PARTS)].reset_index(drop=True)
+    parts = found[found["rival"].isin(rivals)].reset_index(drop=True)
     return parts.loc[parts.groupby(["benchmark", "category", "seed"], sort=False)["value"].idxmax()]
 
 
@@ -196,3 +198,47 @@ def costs(
             "AUROC": roc_auc_score(kinds[known] != NORMAL, scores[known]),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def learning_curve(
+    category: Category,
+    fold: Fold,
+    methods: Sequence[str],
+    numbers: Sequence[int],
+    draws: int,
+    sizes: Profile,
+    store: Store | None = None,
+) -> pd.DataFrame:
+    """How good detectors are that were fitted on few normal images.
+
+    Parameters
+    ----------
+    category : Category
+    fold : Fold
+    methods : sequence of str
+    numbers : sequence of int
+        Of normal images; the largest is taken as all of them where there are fewer.
+    draws : int
+        Random choices of each number, the same ones for every method.
+    sizes : Profile
+    store : Store, optional
+
+    Returns
+    -------
+    DataFrame
+        ``method``, ``images``, ``draw`` and ``AUROC`` of the benchmark's target classes on the whole test part.
+    """
+    kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
+    targets = benchmarks.get(category.benchmark).target_classes or tuple(set(kinds) - {NORMAL})
+    known = np.isin(kinds, [NORMAL, *targets])
+    rows = []
+    for method in methods:
+        detector = detectors.make(method, seed=0, memory_bank=sizes.memory_bank)
+        features = experiments.features_for(detector.kind, detector.levels, sizes, category, store)
+        test = features.take(fold.test[known])
+        for number in sorted({min(number, len(fold.train)) for number in numbers}):
+            for draw in range(draws if number < len(fold.train) else 1):
+                chosen = np.random.default_rng(draw).choice(fold.train, number, replace=False)
+                scores = detector.fit(features.take(np.sort(chosen))).anomaly_score(test)
+                rows.append((method, number, draw, roc_auc_score(kinds[known] != NORMAL, scores)))
+    return pd.DataFrame(rows, columns=["method", "images", "draw", "AUROC"])

@@ -1,0 +1,212 @@
+"""What the whole plan would take where it was not run: hours and storage, from measured unit costs.
+
+Explained in the chapter *Limits*.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from functools import cache
+
+import pandas as pd
+import timm
+import torch
+from pydantic import BaseModel
+
+from anomaly_transfer import backbones, benchmarks, plan, profiles, records, tables
+from anomaly_transfer.features import default_device
+from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.profiles import Profile
+
+#: Studies that train a network, and the family of the profile's sizes by which they do.
+TRAINED = {
+    "tuned": "tuned",
+    "localised": "tuned",
+    "oneclass": "oneclass",
+    "supervised": "oneclass",
+    "cracks": "oneclass",
+}
+#: Their variants that train none.
+FROZEN = ("random-head", "imagenet-head", "head-10", "head-all", "gaussian", "patch-memory", "svm-pixels")
+#: Methods that search a memory of patches, whose size is another of the profile's.
+SEARCHED = ("patch-memory", "combined")
+#: Images passed together: one alone has no variance for a batch norm on the last map of a small input.
+BATCH = 2
+GIGABYTE = 1e9
+HOUR = 3600
+
+
+class Units(BaseModel):
+    """What one image takes at the sizes of a profile, on the machine at hand, and what is kept of it.
+
+    Attributes
+    ----------
+    forward : dict of str to float
+        Seconds to pass an image through the network, by the side of its input (a field of the profile).
+    training : dict of str to float
+        Seconds to pass it through, and its gradient back.
+    features : int
+        Bytes of its features: all levels pooled, and the maps of strides 8 and 16.
+    network : int
+        Bytes of the network.
+    device : str
+    """
+
+    forward: dict[str, float]
+    training: dict[str, float]
+    features: int
+    network: int
+    device: str
+
+
+def units(sizes: Profile, repeats: int = 3) -> Units:
+    """Measure what an image takes, with a network of random weights: no download is needed, and time does not differ.
+
+    Parameters
+    ----------
+    sizes : Profile
+    repeats : int
+        The median of so many passes counts, after one to warm up.
+    """
+    device = default_device()
+    packaged = backbones.PACKAGED.get(sizes.backbone)
+    name = packaged.timm_model if packaged else sizes.backbone
+    stages = timm.create_model(name, pretrained=False, features_only=True).feature_info
+    network = timm.create_model(name, pretrained=False).to(device)
+
+    @cache
+    def seconds(side: int, training: bool) -> float:
+        images = torch.rand(BATCH, 3, side, side, device=device)
+        network.train(training)
+        taken = []
+        for _ in range(1 + repeats):
+            start = time.perf_counter()
+            with torch.set_grad_enabled(training):
+                out = network(images)
+                if training:
+                    out.square().mean().backward()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+        return statistics.median(taken[1:]) / BATCH
+
+    sides = {field: getattr(sizes, field) for field in ("image_size", "tuned_image_size", "oneclass_image_size")}
+    values = sum(stages.channels())
+    for channels, stride in zip(stages.channels(), stages.reduction(), strict=True):
+        if stride in (8, 16):
+            values += channels * (sizes.image_size // stride) ** 2
+    return Units(
+        forward={field: seconds(side, training=False) for field, side in sides.items()},
+        training={field: seconds(side, training=True) for field, side in sides.items()},
+        features=4 * values,
+        network=sum(tensor.nbytes for tensor in network.state_dict().values()),
+        device=device,
+    )
+
+
+def forecast(profile: str, units_of: dict[str, Units], recorded: str = "study") -> pd.DataFrame:
+    """What the whole plan takes at a profile, from what was recorded at another and what an image takes at both.
+
+    A job of a study that trains grows with the seconds of a training pass, the images, the epochs and the folds; a
+    search in a memory of patches with the memory and with the values of an image; everything else with the seconds of
+    a forward pass. A job that was not recorded counts as the median of its variant, or of its study.
+
+    Parameters
+    ----------
+    profile : str
+    units_of : dict of str to Units
+        Of both profiles, measured on the same device.
+    recorded : str
+        The profile of the recorded runs.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by study: ``jobs``; ``own`` (the share of them whose own time was recorded); ``hours recorded``, and
+        ``hours`` at the profile, both of one process of the machine that recorded; ``gigabytes`` of checkpoints.
+    """
+    now, then = profiles.get(profile), profiles.get(recorded)
+    seconds: dict[tuple, list[float]] = defaultdict(list)
+    for key, taken in _recorded_seconds(recorded).items():
+        for length in (4, 2, 1):
+            seconds[key[:length]] += taken
+    rows = []
+    for job in plan.jobs(profile, everywhere=True):
+        exact = (job.study, job.variant, job.benchmark, job.category)
+        levels = [seconds[key] for key in (exact, exact[:2], exact[:1]) if key in seconds]
+        if not levels:
+            raise ValueError(f"Nothing of the study {job.study!r} is recorded, so its time cannot be foretold.")
+        base = statistics.median(levels[0]) * max(1, len(job.splits))
+        epochs, images, folds = _passes(job, now)
+        growth, kept = 1.0, 0.0
+        if job.study in TRAINED and job.variant not in FROZEN:
+            before = _passes(job, then)
+            side = f"{TRAINED[job.study]}_image_size"
+            growth = units_of[profile].training[side] / units_of[recorded].training[side]
+            growth *= epochs * images * folds / (before[0] * before[1] * before[2])
+            kept = units_of[profile].network * (epochs + 1) * folds / GIGABYTE
+        elif job.variant in SEARCHED:
+            growth = units_of[profile].features / units_of[recorded].features * now.memory_bank / then.memory_bank
+        else:
+            growth = units_of[profile].forward["image_size"] / units_of[recorded].forward["image_size"]
+        rows.append((job.study, exact in seconds, base / HOUR, base * growth / HOUR, kept))
+    found = pd.DataFrame(rows, columns=["study", "own", "hours recorded", "hours", "gigabytes"])
+    grouped = found.groupby("study", sort=False)
+    return pd.concat(
+        [grouped.size().rename("jobs"), grouped["own"].mean(), grouped[list(found.columns[2:])].sum()], axis=1
+    )
+
+
+def coverage(profile: str) -> pd.DataFrame:
+    """Which share of the plan is recorded at a profile: one row a study, one column a benchmark, NaN for no jobs."""
+    here = _recorded_seconds(profile)
+    rows = [
+        (job.study, job.benchmark, (job.study, job.variant, job.benchmark, job.category, job.seed) in here)
+        for job in plan.jobs(profile, everywhere=True)
+    ]
+    found = pd.DataFrame(rows, columns=["study", "benchmark", "recorded"])
+    return found.pivot_table(index="study", columns="benchmark", values="recorded", sort=False)
+
+
+def features_gigabytes(units_at: Units) -> float:
+    """What the features of every image of the plan take in the store, each benchmark's images counted once."""
+    images = 0
+    for name in {job.benchmark for job in plan.jobs("study", everywhere=True)}:
+        known = benchmarks.get(name)
+        counts = [sum((known.published(category) or {}).values()) for category in known.categories]
+        # One-class sets are one set of pictures, seen ten times.
+        images += (max(counts) if known.anomalies == "other classes" else sum(counts)) * known.pictures
+    return images * units_at.features / GIGABYTE
+
+
+def _recorded_seconds(profile: str) -> dict[tuple[str, str, str, str, int], list[float]]:
+    """Seconds of the recorded runs of each job, by (study, variant, benchmark, category, seed)."""
+    found: dict[tuple[str, str, str, str, int], list[float]] = defaultdict(list)
+    for record in records.recorded(profile):
+        e = record.experiment
+        key = ("run", e.method, e.benchmark, e.category, e.seed)
+        found[key].append(sum(record.provenance.seconds.values()))
+    for study in plan.MODULES:
+        for table in tables.recorded(profile, study) if study != "run" else ():
+            c = table.coordinates
+            which = c["variant"] if "variant" in c else c["start"]
+            key = (study, str(which), str(c["benchmark"]), str(c["category"]), int(c["seed"]))
+            found[key].append(table.provenance.seconds["all"])
+    return found
+
+
+def _passes(job: plan.Job, sizes: Profile) -> tuple[int, int, int]:
+    """Epochs, images of an epoch, and folds of a job that trains."""
+    family = TRAINED.get(job.study)
+    if family is None or job.variant in FROZEN:
+        return 1, 1, 1
+    known = benchmarks.get(job.benchmark)
+    normal = (known.published(job.category) or {}).get(NORMAL)
+    most = getattr(sizes, f"{family}_images")
+    # Where the authors of the data give no number, as many as the largest profile with a limit takes.
+    images = min(most or normal or 400, normal or most or 400)
+    all_folds = 1 if known.splits[0] == "official" else 5
+    folds = (sizes.tuned_folds or all_folds) if family == "tuned" else 1
+    return getattr(sizes, f"{family}_epochs"), images, folds
