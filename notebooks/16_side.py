@@ -199,7 +199,12 @@ figure = plots.intervals(
 side = peers.set_index(["where", peers["rival"].map(titles).rename("peer")])
 side = side[["value", "own", "fit", "own fit", "score", "own score"]]
 side.set_axis(
-    ["AUROC", "combined", "fit (s)", "combined", "score (ms)", "combined"], axis=1
+    [
+        f"{what}{whose}"
+        for what in ("AUROC", "fit (s)", "score (ms)")
+        for whose in ("", ", combined")
+    ],
+    axis=1,
 ).round(3)
 
 # %% tags=["remove-input"]
