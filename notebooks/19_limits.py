@@ -6,7 +6,7 @@
 # ```{admonition} Before you start
 # :class: note
 # *Prerequisites:* none. *You will be able to* say what the numbers of this book do not cover, to run any part of them again on a laptop, on
-# Colab or on a cluster, and to foretell what a plan of experiments will cost before you start it.
+# Colab or on a cluster, and to forecast what a plan of experiments will cost before you start it.
 # ```
 
 # %% tags=["remove-cell"]
@@ -51,7 +51,7 @@ Markdown(
 #
 # - **We have read abstracts.** Of the three papers, the full texts were not at hand. Where a protocol is not in the abstract, it is *ours*, and a number of ours that
 #   differs from one of theirs refutes nothing.
-# - **One small network.** The recorded runs use EfficientNet-Lite0 at 224 pixels and less, since its weights come as a package. The second paper uses
+# - **One small network.** But for ready-made features of MVTec AD, the recorded runs use EfficientNet-Lite0 at 224 pixels and less, since its weights come as a package. The second paper uses
 #   EfficientNet-B4.
 # - **Few groups.** Solar cells come from few modules; whether an interval over their cells speaks of the next module is another question
 #   ([](01_data.ipynb)).
@@ -60,7 +60,7 @@ Markdown(
 #
 # ## What was not recorded
 #
-# `results/plan.yml` lists every experiment of the book: each line stands for all combinations of some variants, data sets and seeds, and each combination is a
+# `results/plan.yml` lists every recorded run of the book: each entry stands for all combinations of some variants, data sets and seeds, and each combination is a
 # *job* that runs on its own.
 
 # %%
@@ -76,33 +76,35 @@ figure = plots.heat_table(
 
 # %% tags=["remove-input"]
 empty = recorded.columns[(recorded.fillna(0) == 0).all()]
-whole = recorded.stack()
+whole = recorded.stack().dropna()
 Markdown(
-    f"{len(jobs):,} jobs are planned. Of {len(whole)} cells, {int((whole == 1).sum())} are whole and {int((whole == 0).sum())} empty. "
-    + (f"Nothing at all is recorded of {', '.join(empty)}: " if len(empty) else "")
-    + "a set that asks for consent or comes in a format that cannot be unpacked everywhere is run by whoever has it."
+    f"{len(jobs):,} jobs are planned. Of {len(whole)} cells with jobs, {int((whole == 1).sum())} are whole and {int((whole == 0).sum())} empty."
+    + (f" Nothing is recorded of {', '.join(empty)}." if len(empty) else "")
+    + f" Of MVTec AD, {recorded['mvtec_ad'].mean():.0%}: one of its fifteen categories was at hand. Such a set asks for consent, or comes in a format that cannot "
+    "be unpacked everywhere; it is run by whoever has it."
 )
 
 # %% [markdown]
 # ## What it would take
 #
 # Two things are measured here and now: what it takes to pass one image through the network, and through it and back, at the sizes of two profiles. The time of each
-# recorded run is known. With $u$ for the unit cost and $n$ for how often it is paid (images times epochs times folds), a job that took $t$ at
-# the profile `study` would take
+# recorded run is known. A job that trains a network and took $t$ at the profile `study` is forecast to take
 #
 # $$
 # t_\text{full} \approx t \cdot \frac{u_\text{full}}{u_\text{study}} \cdot \frac{n_\text{full}}{n_\text{study}} ,
 # $$ (eq-forecast)
 #
-# and a search in a memory of patches grows with the memory and the number of values of an image instead. Jobs that were never run count as the median of their
-# variant. It is a forecast: right to a factor of two at best.
+# with $u$ for the cost of training on one image and $n$ for how often it is paid: images times epochs times folds. A search in a memory of patches grows
+# with the memory and with the number of values of an image. Every other job grows with the cost of a forward pass alone, though part of what it does passes no network. Scoring
+# after each epoch and larger samples for a measure are not counted. Where nothing of a variant is recorded, the median of its study counts. We have not checked the forecast against
+# any run at `full`.
 
 # %% tags=["nbval-ignore-output"]
 units = {name: forecast.units(profiles.get(name)) for name in ("study", "full")}
-foretold = forecast.forecast("full", units)
+expected = forecast.forecast("full", units)
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-table = foretold.assign(own=foretold["own"].map("{:.0%}".format)).rename(
+table = expected.assign(own=expected["own"].map("{:.0%}".format)).rename(
     columns={
         "own": "own time known",
         "hours recorded": "hours at study",
@@ -113,18 +115,18 @@ table = foretold.assign(own=foretold["own"].map("{:.0%}".format)).rename(
 table.round(1)
 
 # %% tags=["remove-input", "nbval-ignore-output"]
-total = foretold.sum()
+total = expected.sum()
 pair = [units["study"], units["full"]]
 Markdown(
     f"On this device ({pair[0].device}) an image of the study takes {pair[0].forward['image_size'] * 1000:.0f} ms, one of the full profile "
     f"{pair[1].forward['image_size'] * 1000:.0f} ms; to train, {pair[0].training['tuned_image_size'] * 1000:.0f} and {pair[1].training['tuned_image_size'] * 1000:.0f} ms. "
     f"All {int(total['jobs']):,} jobs would take {total['hours recorded']:,.0f} hours of one processor at `study` and {total['hours']:,.0f} at `full`, of which "
-    f"{foretold['hours'].idxmax()} takes {foretold['hours'].max() / total['hours']:.0%}. The features of all pictures take {forecast.features_gigabytes(pair[0]):,.0f} "
+    f"{expected['hours'].idxmax()} takes {expected['hours'].max() / total['hours']:.0%}. The features of all pictures take {forecast.features_gigabytes(pair[0]):,.0f} "
     f"and {forecast.features_gigabytes(pair[1]):,.0f} GB, the networks after every epoch {total['gigabytes']:,.0f} GB."
 )
 
 # %% [markdown]
-# No GPU was at hand where this book was made, so we can only divide: with a GPU that is so many times as fast on one job as one processor core here,
+# No GPU was at hand where this book was made, so we can only divide: with a GPU that is so many times as fast as the processor here,
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 pd.DataFrame(
@@ -138,44 +140,47 @@ pd.DataFrame(
 ).set_index("times as fast")
 
 # %% [markdown]
-# Run this chapter on Colab with a GPU: the unit costs are then its own, and their quotient to those above is the factor to look up. Put the store
+# Run this chapter on Colab with a GPU: the unit costs are then its own, and their ratio to those in the published book is the factor to look up. Put the store
 # (`ANOMALY_TRANSFER_STORE`) where there is room: what fills it are not features but the networks that fine-tuning keeps, one an epoch.
 #
 # ## How to run it
 #
-# **Here.** `make study` runs what is stale of the plan on all cores. One part of it, or another profile:
+# **Here.** `make study` runs the plan on all cores: everything at hand the first time in a checkout, then what is stale. One part of it, or another profile:
 #
 # ```console
 # snakemake -s results/Snakefile --cores 2 --config profile=study study=tuned benchmark=magnetic_tile
 # ```
 #
-# **On Colab.** Open a chapter by its button and set `profile = "full"` in its first cell of code, or run a job by its command as printed above. A session that ends
-# loses nothing if the store lies on a mounted drive: finished jobs are found again, a training goes on after its last epoch.
+# **On Colab.** Open a chapter by its button and set `profile = "full"` in its second cell of code (the first installs the package), or run a job by its command as printed above. A session that ends
+# loses nothing if the store lies on a mounted drive: finished jobs are found again, a training goes on after the last epoch that it finished.
 #
-# **On a cluster with SLURM** and a file system that all nodes see, after `pip install -e ".[cluster]"`:
+# **On a cluster with SLURM** and a file system that all nodes see, after `pip install -e ".[cluster,peers]"`:
 #
 # ```console
 # snakemake -s results/Snakefile --executor slurm --jobs 50 --config profile=full \
-#     --default-resources slurm_partition=gpu slurm_extra="'--gres=gpu:1'"
+#     --default-resources slurm_partition=gpu gpu=1
 # ```
 #
-# Each job is submitted by itself, asks for eight gigabytes and ten hours, and is tried twice more if it fails. Where SLURM keeps no accounts, add
-# `--slurm-status-command squeue`. It was tried on a cluster of one node with jobs of the smallest profile: records were equal to those of a run without
-# SLURM, to the last digit; a job that was killed was submitted again and the run ended whole; a node that was drained finished what it had, took no more, and went
-# on when it was resumed.
+# Each job is submitted by itself, asks for eight gigabytes and ten hours (`--set-resources record:runtime=...` for more: the networks of chapter 15 on all
+# concrete pictures will need it), and is tried twice more if it fails. Where SLURM keeps no accounts, add `--slurm-status-command squeue`.
 #
-# **On Kubernetes** we have not tried it. Snakemake has an executor for it too (`--executor kubernetes`); there is no shared file system, so the store and
-# the results have to be in object storage (`--default-storage-provider s3`), and the container needs this package and the data.
+# What of this was tried: a cluster of one node, without a GPU and without accounts, with jobs of the smallest profile. Records were equal to those of a run without SLURM, to the last
+# digit; a job that was killed was submitted again and the run ended whole; a node that was drained finished what it had, took no more, and went on when
+# it was resumed. Neither the request for a GPU nor a shared file system was tried.
+#
+# **On Kubernetes** we have not tried it, and as it stands it would lose the records: Snakemake has an executor for it (`--executor kubernetes`), but there
+# only declared outputs leave a pod, and the rule declares no more than a flag. Either a volume that all pods share is mounted for the store and the
+# results, or the records have to become outputs of the rule, in object storage (`--default-storage-provider s3`).
 #
 # ```{admonition} What would surprise you
 # :class: tip
-# Where the cost lies. Everything on frozen features is cheap, and most of the plan's jobs are of that kind; what fills hours and disks is fine-tuning, the part
-# whose gain five runs could not tell from zero.
+# Where the cost lies. Most of the plan's jobs are on frozen features and cheap; at `full`, hours and disks are filled by what trains a network, and
+# first by fine-tuning on normal images, whose mean gain could not be told from zero ([P2a-gain](../book/claims/P2a-gain.md)).
 # ```
 #
 # ## What we learnt
 #
-# - A plan that stands in a file can be counted, priced, and split; a list of commands can only be run.
+# - A plan that stands in a file can be counted, priced, split and sent elsewhere.
 # - Say what is missing in the same units as what is there.
 # - Price the claim before you test it. Some answers are not worth their hours.
 #

@@ -33,6 +33,11 @@ def test_training_grows_with_epochs_images_and_folds():
     job = next(job for job in plan.jobs("full", study="tuned", everywhere=True) if job.category == "bottle")
     assert forecast._passes(job, profiles.get("full")) == (20, 229, 1)
     assert forecast._passes(job, profiles.get("study")) == (8, 200, 1)
+    further = next(
+        job for job in plan.jobs("full", study="few_shot", variant="random+normal") if job.category == "mono"
+    )
+    assert forecast._passes(further, profiles.get("full")) == (50, 588, 1)
+    assert forecast._passes(further.model_copy(update={"variant": "random"}), profiles.get("full")) == (1, 1, 1)
     cells = next(job for job in plan.jobs("full", study="tuned", everywhere=True) if job.category == "mono")
     assert forecast._passes(cells, profiles.get("full")) == (20, 588, 5)
 
@@ -43,7 +48,9 @@ def test_checkpoints_are_kept_for_every_epoch():
         forecast._passes(job, profiles.get("full"))[2] for job in plan.jobs("full", study="tuned", everywhere=True)
     ]
     assert found.loc["tuned", "gigabytes"] == pytest.approx(0.004 * 21 * sum(folds))
-    assert found.loc["relations", "gigabytes"] == 0
+    further = [job for job in plan.jobs("full", study="few_shot", everywhere=True) if "+normal" in job.variant]
+    assert found.loc["few_shot", "gigabytes"] == pytest.approx(0.004 * len(further))
+    assert found.loc["rivals", "gigabytes"] == 0
 
 
 def test_units_are_measured_at_the_sizes_of_the_profile():

@@ -5,6 +5,7 @@ Explained in the chapter *Limits*.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import defaultdict
@@ -30,6 +31,8 @@ TRAINED = {
 }
 #: Their variants that train none.
 FROZEN = ("random-head", "imagenet-head", "head-10", "head-all", "gaussian", "patch-memory", "svm-pixels")
+#: The side of the input of a family, where it is not named after it.
+SIDES = {"self_supervised": "image_size"}
 #: Methods that search a memory of patches, whose size is another of the profile's.
 SEARCHED = ("patch-memory", "combined")
 #: Images passed together: one alone has no variance for a batch norm on the last map of a small input.
@@ -109,9 +112,9 @@ def units(sizes: Profile, repeats: int = 3) -> Units:
 def forecast(profile: str, units_of: dict[str, Units], recorded: str = "study") -> pd.DataFrame:
     """What the whole plan takes at a profile, from what was recorded at another and what an image takes at both.
 
-    A job of a study that trains grows with the seconds of a training pass, the images, the epochs and the folds; a
-    search in a memory of patches with the memory and with the values of an image; everything else with the seconds of
-    a forward pass. A job that was not recorded counts as the median of its variant, or of its study.
+    A job that trains grows with the seconds of a training pass, the images, the epochs and the folds; a search in a
+    memory of patches with the memory and with the values of an image; everything else with the seconds of a forward
+    pass. A job that was not recorded counts as the median of its variant, or of its study.
 
     Parameters
     ----------
@@ -137,16 +140,16 @@ def forecast(profile: str, units_of: dict[str, Units], recorded: str = "study") 
         exact = (job.study, job.variant, job.benchmark, job.category)
         levels = [seconds[key] for key in (exact, exact[:2], exact[:1]) if key in seconds]
         if not levels:
-            raise ValueError(f"Nothing of the study {job.study!r} is recorded, so its time cannot be foretold.")
+            raise ValueError(f"Nothing of the study {job.study!r} is recorded, so its time cannot be forecast.")
         base = statistics.median(levels[0]) * max(1, len(job.splits))
-        epochs, images, folds = _passes(job, now)
-        growth, kept = 1.0, 0.0
-        if job.study in TRAINED and job.variant not in FROZEN:
-            before = _passes(job, then)
-            side = f"{TRAINED[job.study]}_image_size"
+        growth, kept, family = 1.0, 0.0, _family(job)
+        if family is not None:
+            side = SIDES.get(family, f"{family}_image_size")
             growth = units_of[profile].training[side] / units_of[recorded].training[side]
-            growth *= epochs * images * folds / (before[0] * before[1] * before[2])
-            kept = units_of[profile].network * (epochs + 1) * folds / GIGABYTE
+            growth *= math.prod(_passes(job, now)) / math.prod(_passes(job, then))
+            epochs, _, folds = _passes(job, now)
+            # Every network that fine-tuning passes through is kept; of self-supervised training the last.
+            kept = units_of[profile].network * folds * (1 if family in SIDES else epochs + 1) / GIGABYTE
         elif job.variant in SEARCHED:
             growth = units_of[profile].features / units_of[recorded].features * now.memory_bank / then.memory_bank
         else:
@@ -197,10 +200,17 @@ def _recorded_seconds(profile: str) -> dict[tuple[str, str, str, str, int], list
     return found
 
 
+def _family(job: plan.Job) -> str | None:
+    """The family of sizes by which a job trains, None if it does not."""
+    if job.variant.endswith("+normal"):
+        return "self_supervised"
+    return None if job.variant in FROZEN else TRAINED.get(job.study)
+
+
 def _passes(job: plan.Job, sizes: Profile) -> tuple[int, int, int]:
-    """Epochs, images of an epoch, and folds of a job that trains."""
-    family = TRAINED.get(job.study)
-    if family is None or job.variant in FROZEN:
+    """Epochs, images of an epoch, and folds of a job that trains; ones for one that does not."""
+    family = _family(job)
+    if family is None:
         return 1, 1, 1
     known = benchmarks.get(job.benchmark)
     normal = (known.published(job.category) or {}).get(NORMAL)
