@@ -46,7 +46,7 @@ unit: setup
 	$(PARALLEL) --dist loadfile --ignore=tests/book
 
 site-tests: setup
-	$(PARALLEL) tests/book
+	$(PARALLEL) --dist worksteal tests/book
 
 notebooks: setup  ## Derive notebooks/*.ipynb from notebooks/*.py.
 	python book/tools/pairs.py

@@ -106,10 +106,10 @@ expected = forecast.forecast("full", units)
 # %% tags=["hide-input", "nbval-ignore-output"]
 table = expected.assign(own=expected["own"].map("{:.0%}".format)).rename(
     columns={
-        "own": "own time known",
+        "own": "time known",
         "hours recorded": "hours at study",
         "hours": "hours at full",
-        "gigabytes": "checkpoints (GB)",
+        "gigabytes": "kept (GB)",
     }
 )
 table.round(1)
