@@ -124,7 +124,7 @@ figure = plots.time_panels(
     measures, "time", "method", "measure", "AUROC", "share of the epochs", 0.5
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 rules = live[live["kind"] == "rule"].assign(
     method=lambda f: f["variant"].map(variants)
 )

@@ -85,7 +85,7 @@ runs = {
 }
 live = pd.concat(run.frame() for run in runs.values())
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 tested = live[live["part"] == TEST]
 pd.DataFrame(
     {
