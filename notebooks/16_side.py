@@ -182,11 +182,11 @@ peers = pd.concat(
     (t.frame() for t in tables.recorded("study", "peers")), ignore_index=True
 )
 titles = {
-    "anomalib-padim": "PaDiM of anomalib",
-    "anomalib-patchcore": "PatchCore of anomalib",
+    "anomalib-padim": "PaDiM",
+    "anomalib-patchcore": "PatchCore",
 }
 peers["where"] = peers["benchmark"] + " " + peers["category"]
-peers["against"] = "combined minus " + peers["rival"].map(titles)
+peers["against"] = "minus " + peers["rival"].map(titles)
 shown = peers[["where", "against", "more", "more low", "more high"]].set_axis(
     ["where", "against", "value", "low", "high"], axis=1
 )
