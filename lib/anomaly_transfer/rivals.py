@@ -179,9 +179,7 @@ def costs(
         One row a method: ``fit`` (seconds), ``score`` (milliseconds an image), ``memory`` (megabytes of what was
         fitted) and ``AUROC`` of the benchmark's target classes.
     """
-    kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
-    targets = benchmarks.get(category.benchmark).target_classes or tuple(set(kinds) - {NORMAL})
-    known = np.isin(kinds, [NORMAL, *targets])
+    judged, positive = _judged(category, fold)
     rows = {}
     for method in methods:
         detector = detectors.make(method, seed=0, memory_bank=sizes.memory_bank)
@@ -195,7 +193,7 @@ def costs(
             "fit": fitted - start,
             "score": 1000 * (scored - fitted) / len(fold.test),
             "memory": sum(array.nbytes for array in detector.state_.values()) / 1e6,
-            "AUROC": roc_auc_score(kinds[known] != NORMAL, scores[known]),
+            "AUROC": roc_auc_score(positive, scores[judged]),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
@@ -228,17 +226,23 @@ def learning_curve(
     DataFrame
         ``method``, ``images``, ``draw`` and ``AUROC`` of the benchmark's target classes on the whole test part.
     """
-    kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
-    targets = benchmarks.get(category.benchmark).target_classes or tuple(set(kinds) - {NORMAL})
-    known = np.isin(kinds, [NORMAL, *targets])
+    judged, positive = _judged(category, fold)
     rows = []
     for method in methods:
         detector = detectors.make(method, seed=0, memory_bank=sizes.memory_bank)
         features = experiments.features_for(detector.kind, detector.levels, sizes, category, store)
-        test = features.take(fold.test[known])
+        test = features.take(fold.test[judged])
         for number in sorted({min(number, len(fold.train)) for number in numbers}):
             for draw in range(draws if number < len(fold.train) else 1):
                 chosen = np.random.default_rng(draw).choice(fold.train, number, replace=False)
                 scores = detector.fit(features.take(np.sort(chosen))).anomaly_score(test)
-                rows.append((method, number, draw, roc_auc_score(kinds[known] != NORMAL, scores)))
+                rows.append((method, number, draw, roc_auc_score(positive, scores)))
     return pd.DataFrame(rows, columns=["method", "images", "draw", "AUROC"])
+
+
+def _judged(category: Category, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Which test images are normal or of a target class, as a mask, and which of those are anomalous."""
+    kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
+    targets = benchmarks.get(category.benchmark).target_classes or tuple(set(kinds) - {NORMAL})
+    judged = np.isin(kinds, [NORMAL, *targets])
+    return judged, kinds[judged] != NORMAL
