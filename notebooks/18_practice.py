@@ -219,8 +219,8 @@ HTML(
 #
 # ```{admonition} What would surprise you
 # :class: tip
-# How little of this is about methods. Whether the network was pre-trained at all, and how the test was split, move the AUROC more than the choice between
-# the detectors that papers compare.
+# How little of this is about new methods. Much of it is about the split, about a network that somebody else has trained, and about what the evidence
+# cannot tell.
 # ```
 #
 # ## What we learnt

@@ -174,7 +174,10 @@ def coverage(profile: str) -> pd.DataFrame:
 
 
 def features_gigabytes(units_at: Units) -> float:
-    """What the features of every image of the plan take in the store, each benchmark's images counted once."""
+    """What the features of the plan's images take in the store, in gigabytes, each benchmark's images counted once.
+
+    Benchmarks whose authors give no number of images (small ones) are left out.
+    """
     images = 0
     for name in {job.benchmark for job in plan.jobs("study", everywhere=True)}:
         known = benchmarks.get(name)
