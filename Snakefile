@@ -24,12 +24,18 @@ if not Path(f"{SITE}/_build/html/index.html").exists():
     Path(f"{SITE}/stamp").unlink(missing_ok=True)
 
 
+# What only some chapters read, by the module through which they do.
+READ_BY = {
+    "anomaly_transfer.claims": ("book/claims.yml", "results/verdicts.json"),
+    "anomaly_transfer.plan": ("results/plan.yml",),
+}
+
 # The same for all chapters, and hundreds of recorded runs: read once.
 SHARED = {
     "profile": profiles.get(PROFILE).model_dump(),
     "packages": {package: fingerprint.distribution_hash(package) for package in PACKAGES},
     "data": fingerprint.listing_hash(places.data_folder()),
-    "results": fingerprint.tree_hash("results"),
+    "records": [fingerprint.tree_hash(f"results/{folder}") for folder in ("study", "tables")],
 }
 
 
@@ -44,7 +50,7 @@ def chapter_fingerprint(name):
         {
             "notebook": fingerprint.file_hash(f"notebooks/{name}.ipynb"),
             "code": fingerprint.code_hash(*modules, with_entries=True),
-            "claims": fingerprint.file_hash(places.claims_file()) if "anomaly_transfer.claims" in modules else None,
+            "read": {path: fingerprint.file_hash(path) for module in READ_BY if module in modules for path in READ_BY[module]},
             **SHARED,
         }
     )

@@ -236,6 +236,17 @@ def check_claims(
 
 
 @app.command()
+def example(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    seed: Seed = 0,
+) -> None:
+    """Write a folder to try `evaluate`, `fit` and `score` on: pictures of a wall, some with a defect."""
+    from anomaly_transfer.example import write
+
+    typer.echo(f"Example: {write(folder, seed)} (anomaly-transfer evaluate {folder})")
+
+
+@app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="train/good, test/CLASS, optionally ground_truth/CLASS/*_mask.png")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),

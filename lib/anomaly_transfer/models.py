@@ -113,7 +113,8 @@ def fit(
     model = Model(detector, network, description)
     features = model.features(images, store)
     description.threshold = threshold(detector, features, FALSE_ALARM_RATE, seed)
-    detector.fit(features)
+    if description.threshold is None:
+        detector.fit(features)
     return model, features
 
 
@@ -125,7 +126,7 @@ def threshold(detector: Detector, features: Features, false_alarm_rate: float, s
 
     Returns
     -------
-    float, or None with fewer than 10 images, too few to tell
+    float, the detector being fitted on all images then; or None with fewer than 10 images, too few to tell
     """
     if len(features) < 10:
         return None

@@ -76,12 +76,13 @@ class Detector(BaseEstimator, ABC):
     def out_of_fold_scores(self, features: Features, seed: int = 0) -> np.ndarray:
         """Scores of normal images, each by a detector fitted on the others (five folds), in no particular order.
 
-        Scores of images that were fitted on are too low. The detector itself is left fitted on some of them.
+        Scores of images that were fitted on are too low. The detector itself is fitted on all of them in the end.
         """
         scores = []
         for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(np.arange(len(features))):
             self.fit(features.take(train))
             scores.append(self.anomaly_score(features.take(test)))
+        self.fit(features)
         return np.concatenate(scores)
 
     def score_samples(self, features: Features) -> np.ndarray:
