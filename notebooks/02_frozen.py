@@ -75,12 +75,12 @@ pd.DataFrame(
 # %% [markdown]
 # ## The Gaussian of the normal
 #
-# Model the pooled features of normal images at level $l$ as a Gaussian with mean $\mu_l$ and covariance $\Sigma_l$. How
+# Model the pooled features $f_l(x)$ of normal images $x$ at level $l$ as a Gaussian with mean $\mu_l$ and covariance $\Sigma_l$. How
 # unusual an image $x$ is, is its Mahalanobis distance, the distance in units of the spread that normal images
 # themselves show in that direction:
 #
 # $$
-# d_l(x) = \sqrt{(x_l - \mu_l)^\top \Sigma_l^{-1} (x_l - \mu_l)}, \qquad s(x) = \sum_l d_l(x) .
+# d_l(x) = \sqrt{\left(f_l(x) - \mu_l\right)^\top \Sigma_l^{-1} \left(f_l(x) - \mu_l\right)}, \qquad s(x) = \sum_l d_l(x) .
 # $$ (eq-mahalanobis)
 #
 # With fewer images than channels, $\Sigma_l$ cannot be inverted, so it is shrunk towards a multiple of the identity by

@@ -273,7 +273,7 @@ Markdown(
 # ## Part I, claim by claim
 #
 # What the recorded runs say of the first paper's claims, with the thresholds that the chapters stated beforehand. Shares have
-# Wilson's interval {cite:p}`wilson1927`, medians a bootstrap over classes, gains Student's $t$ over categories. The paper speaks of
+# Wilson's interval {cite:p}`wilson1927`, medians a bootstrap over classes, gains Student's interval over categories. The paper speaks of
 # surfaces, so classes of things (digits, aeroplanes) stand apart, as a check of the index. All treat cases
 # as independent, which classes of one data set are not: the true uncertainty is larger.
 

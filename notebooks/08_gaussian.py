@@ -52,7 +52,7 @@ settings = profiles.get(profile)
 # one term for each principal component,
 #
 # $$
-# d^2(x) = \sum_i \frac{\left(v_i^\top (x - \mu)\right)^2}{\lambda_i},
+# d^2(x) = \sum_i \frac{\left(v_i^\top (f(x) - \mu)\right)^2}{\lambda_i},
 # $$ (eq-components)
 #
 # and all components weigh the same, however little they vary. {cite:t}`rippel2020` report that the *smallest* components tell

@@ -51,7 +51,7 @@ settings = profiles.get(profile)
 # and the origin on the other:
 #
 # $$
-# s(x) = \rho - \sum_i \alpha_i\, e^{-\gamma \lVert x_i - x \rVert^2}, \qquad 0 \le \alpha_i \le 1,\quad \textstyle\sum_i \alpha_i = \nu n .
+# s(x) = \rho - \sum_i \alpha_i \exp\left(-\gamma \lVert x_i - x \rVert^2\right), \qquad 0 \le \alpha_i \le 1,\quad \textstyle\sum_i \alpha_i = \nu n .
 # $$ (eq-svm)
 #
 # The sum is a weighted count of normal images nearby: the fewer, the higher the score. The scale $\gamma$ says what "nearby" means,

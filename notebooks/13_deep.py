@@ -54,7 +54,7 @@ settings = profiles.get(profile)
 # **Deep SVDD** {cite:p}`ruff2018` pulls the features of normal images to one point $c$:
 #
 # $$
-# \min_W \; \frac1n \sum_{i=1}^{n} \lVert \phi(x_i; W) - c \rVert^2 .
+# \min_\theta \; \frac1n \sum_{i=1}^{n} \lVert f(x_i; \theta) - c \rVert^2 .
 # $$ (eq-svdd)
 #
 # It has a perfect solution that is worth nothing: a network that gives $c$ for *every* image. If $c$ is the origin, all weights zero will
@@ -398,7 +398,7 @@ Markdown("\n\n".join(lines) or "No such run is recorded yet (`make study`).")
 #
 # ## Exercises
 #
-# 1. *Warm-up.* Show that $W = 0$ solves {eq}`eq-svdd` for $c = 0$ whatever the images are, and that a last layer with bias solves it for
+# 1. *Warm-up.* Show that $\theta = 0$ solves {eq}`eq-svdd` for $c = 0$ whatever the images are, and that a last layer with bias solves it for
 #    every $c$.
 # 2. *Look closer.* Run the variant `svdd-unguarded`. Does it collapse within the epochs of this profile? What holds it back?
 # 3. *Look closer.* Take `normal = brick.images.take(fold.train[:1])` as the baseline of the attribution. How do the maps change?

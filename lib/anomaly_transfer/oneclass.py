@@ -119,7 +119,7 @@ class OneClassRun(Run):
 class DeepSVDD(OneClassRun):
     r"""Pull the features of normal images to one point.
 
-    .. math:: \frac1n \sum_i \lVert \phi(x_i; W) - c \rVert^2
+    .. math:: \frac1n \sum_i \lVert f(x_i; \theta) - c \rVert^2
 
     with the centre :math:`c` fixed at the mean of the untrained features. Source: Ruff et al. (2018). Two guards keep
     the network from mapping everything to :math:`c`: no coordinate of the centre is near zero, where all-zero weights
