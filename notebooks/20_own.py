@@ -31,7 +31,7 @@ import pandas as pd
 from IPython.display import Markdown
 from PIL import Image
 
-from anomaly_transfer import example, inspection, models, plots, profiles
+from anomaly_transfer import example, explorers, inspection, models, plots, profiles
 from anomaly_transfer.labels import NORMAL
 
 plots.use_style()
@@ -98,9 +98,13 @@ found = pd.DataFrame(
 found["AUROC"] = plots.with_interval(found)
 found[["against normal", "AUROC"]].set_index("against normal")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of the anomaly scores of the test pictures by class, with the threshold as a dashed line"}, "figure": {"name": "fig-own-scores", "caption": "Scores of the test pictures, and the threshold that was set by normal training pictures alone. (Data: the example.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Histogram of the anomaly scores of the test pictures by class, with the threshold as a dashed line"}, "figure": {"name": "fig-own-scores", "caption": "Scores of the test pictures, and the threshold that was set by normal training pictures alone. In the built book: move the threshold and the price of a miss, and choose a picture. (Data: the example.)"}}
 threshold = report["model"]["threshold"]
-figure = plots.score_histogram(scores, threshold)
+folder_of_maps = work / "report" / "heat_maps"
+scores["picture"] = [
+    Image.open((folder_of_maps / name).with_suffix(".png")) for name in scores["id"]
+]
+explorers.scores(scores, list(scores["picture"]), threshold)
 
 # %% tags=["remove-input"]
 alarms = scores.groupby("anomaly_class")["anomalous"].agg(["sum", "size"])
@@ -122,16 +126,7 @@ Markdown(
 top = scores.sort_values("score", ascending=False).groupby("anomaly_class").head(1)
 top = top.set_index("anomaly_class")
 figure = plots.image_sheet(
-    {
-        name: [
-            Image.open(
-                (work / "report" / "heat_maps" / top.loc[name, "id"]).with_suffix(
-                    ".png"
-                )
-            )
-        ]
-        for name in (NORMAL, *example.DEFECTS)
-    },
+    {name: [top.loc[name, "picture"]] for name in (NORMAL, *example.DEFECTS)},
     size=1.6,
     aspect=2.0,
     mark=list(example.DEFECTS),

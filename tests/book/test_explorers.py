@@ -1,0 +1,114 @@
+"""Figures to play with: what they say is what the data say, by hand, by key, from disk, and without scripts."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+from tests.book.conftest import EXECUTED
+
+from anomaly_transfer.explorers import MIME
+
+PAGE, LABEL = "notebooks/20_own.html", "fig-own-scores"
+
+
+@pytest.fixture(scope="module")
+def data():
+    """The scores behind the figure, from the executed chapter."""
+    cells = json.loads((EXECUTED / "20_own.ipynb").read_text())["cells"]
+    (cell,) = (c for c in cells if c["metadata"].get("mystnb", {}).get("figure", {}).get("name") == LABEL)
+    return pd.DataFrame(cell["outputs"][0]["data"][MIME]["data"]["values"])
+
+
+@pytest.fixture(params=["served", "from disk"])
+def figure(request, site, served, browser):
+    tab = browser.new_page()
+    tab.goto(f"{served if request.param == 'served' else site.as_uri()}/{PAGE}")
+    tab.wait_for_selector(f"#{LABEL}.live .explorer svg", timeout=15_000)
+    yield tab.locator(f"#{LABEL}")
+    tab.close()
+
+
+def slider(figure, name):
+    return figure.get_by_label(name)
+
+
+def told(figure):
+    text = figure.locator("svg text", has_text=re.compile("^found")).text_content()
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def counted(data, threshold, price):
+    above = data["score"] > threshold
+    found, missed = (above & data["anomalous"]).sum(), (~above & data["anomalous"]).sum()
+    alarms, passed = (above & ~data["anomalous"]).sum(), (~above & ~data["anomalous"]).sum()
+    return [found, missed, alarms, passed, price * missed + alarms]
+
+
+def test_moving_the_threshold_counts_again(figure, data):
+    handle = slider(figure, "Threshold")
+    seen = []
+    for key in ["", *["PageDown"] * 2, "Home", *["ArrowRight"] * 3, "End"]:
+        if key:
+            handle.press(key)
+        figure.page.wait_for_timeout(150)
+        now = told(figure)
+        assert now == counted(data, float(handle.input_value()), 10), key
+        seen.append(tuple(now))
+    assert len(set(seen)) > 2
+    # All flagged, and none.
+    assert (counted(data, -1e9, 10)[1], counted(data, 1e9, 10)[0]) == (0, 0)
+    assert told(figure)[0] == 0
+
+
+def test_dragging_it_with_the_mouse_does_the_same(figure, data):
+    handle = slider(figure, "Threshold")
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    before, y = told(figure), box["y"] + box["height"] / 2
+    figure.page.mouse.move(box["x"] + 5, y)
+    figure.page.mouse.down()
+    figure.page.mouse.move(box["x"] + 0.8 * box["width"], y, steps=5)
+    figure.page.mouse.up()
+    figure.page.wait_for_timeout(200)
+    assert told(figure) == counted(data, float(handle.input_value()), 10) != before
+
+
+def test_the_price_of_a_miss_changes_the_cost_alone(figure, data):
+    before, handle = told(figure), slider(figure, "A miss costs")
+    for _ in range(5):
+        handle.press("ArrowRight")
+    figure.page.wait_for_timeout(200)
+    now = told(figure)
+    assert now[:4] == before[:4]
+    assert now[4] == before[4] + 5 * before[1]
+
+
+def test_choosing_a_picture_shows_it_with_its_score(figure, data):
+    handle = slider(figure, "Picture")
+    for key, row in (("Home", data.iloc[0]), ("End", data.iloc[-1]), ("ArrowLeft", data.iloc[-2])):
+        handle.press(key)
+        figure.page.wait_for_timeout(200)
+        assert figure.locator("svg image").get_attribute("href") == row["picture"]
+        text = figure.locator("svg text", has_text=re.compile(r"^\w+: ")).text_content()
+        assert text == f"{row['class']}: {row['score']:.3f}"
+
+
+def test_without_scripts_and_in_print_the_picture_stays(served, browser):
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(f"{served}/{PAGE}")
+    assert tab.locator(f"#{LABEL} img").is_visible()
+    context.close()
+    tab = browser.new_page()
+    tab.goto(f"{served}/{PAGE}")
+    tab.wait_for_selector(f"#{LABEL}.live")
+    assert not tab.locator(f"#{LABEL} img").first.is_visible()
+    tab.emulate_media(media="print")
+    assert tab.locator(f"#{LABEL} img").first.is_visible()
+    assert not tab.locator(f"#{LABEL} .explorer").is_visible()
+    tab.close()
+
+
+def test_an_explorer_is_small(site):
+    assert (site / "_static" / "explorers" / "20_own.js").stat().st_size < 300_000

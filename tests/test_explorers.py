@@ -1,0 +1,64 @@
+import base64
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from anomaly_transfer import explorers, plots
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    kinds = ["normal"] * 30 + ["crack"] * 20 + ["stain"] * 10
+    names = [f"{number:02}.png" for number in range(60)]
+    return pd.DataFrame({"id": names, "anomaly_class": kinds, "score": rng.normal(size=60)})
+
+
+@pytest.fixture(scope="module")
+def explorer(table):
+    rng = np.random.default_rng(1)
+    noise = [Image.fromarray(rng.integers(0, 255, (64, 132, 3), dtype=np.uint8)) for _ in range(len(table))]
+    return explorers.scores(table, noise, threshold=0.5)
+
+
+def test_it_is_a_picture_and_a_specification_in_one(explorer):
+    shown = explorer._repr_mimebundle_()
+    with Image.open(io.BytesIO(base64.b64decode(shown["image/png"]))) as picture:
+        assert picture.width > 400
+    assert shown[explorers.MIME]["params"][0]["value"] == 0.5
+    assert shown["text/plain"] == shown[explorers.MIME]["description"]
+
+
+def test_nothing_is_loaded_and_it_is_small(explorer):
+    text = json.dumps(explorer.specification)
+    # Noise compresses worse than any photograph.
+    assert len(text) < 1_000_000
+    assert text.count("://") == 1
+    assert explorer.specification["$schema"] == explorers.SCHEMA
+
+
+def test_each_row_keeps_its_score_class_and_picture(table, explorer):
+    rows = pd.DataFrame(explorer.specification["data"]["values"]).set_index("id")
+    assert rows["score"].is_monotonic_increasing
+    assert list(rows["number"]) == list(range(60))
+    for row in table.itertuples():
+        assert rows.loc[row.id, "score"] == pytest.approx(row.score, abs=1e-4)
+        assert rows.loc[row.id, "class"] == row.anomaly_class
+        assert rows.loc[row.id, "anomalous"] == (row.anomaly_class != "normal")
+    assert rows["picture"].nunique() == 60
+
+
+def test_the_picture_behind_a_score_is_its_own(table):
+    shades = [Image.new("RGB", (20, 10), (4 * number, 0, 0)) for number in range(60)]
+    rows = explorers.scores(table, shades, threshold=0.0).specification["data"]["values"]
+    for row in rows:
+        with Image.open(io.BytesIO(base64.b64decode(row["picture"].split(",")[1]))) as picture:
+            assert picture.getpixel((5, 5))[0] == pytest.approx(4 * int(row["id"][:2]), abs=3)
+
+
+def test_all_figures_that_were_made_are_closed(explorer):
+    assert not plots.plt.get_fignums()
