@@ -218,6 +218,16 @@ Markdown(
     f"Of {len(peers)} comparisons on {peers['where'].nunique()} data set(s) the combined detector is clearly ahead in {ahead.sum()} and clearly behind in {behind_them.sum()}; the largest lead of a peer is "
     f"{-peers['more'].min():.3f}. To fit, it took {(peers['own fit'] / peers['fit']).min():.1f} to {(peers['own fit'] / peers['fit']).max():.0f} times as long as the peer, "
     f"to score {(peers['own score'] / peers['score']).min():.1f} to {(peers['own score'] / peers['score']).max():.1f} times, on one processor and after one another."
+    + "".join(
+        f" On {row['where']} {titles[row['rival']]} has {row['value']:.3f}, the combined detector {row['own']:.3f}, and the best of its parts "
+        f"{best_part.loc[row['where'], 'value']:.3f} ({names[best_part.loc[row['where'], 'rival']]}): "
+        + (
+            "what is lost is lost in adding."
+            if best_part.loc[row["where"], "value"] >= row["value"]
+            else "no part of it would have done."
+        )
+        for _, row in peers[behind_them].iterrows()
+    )
 )
 
 # %% [markdown]

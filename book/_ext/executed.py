@@ -16,6 +16,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from anomaly_transfer.explorers import MIME
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,9 +43,12 @@ DROPPED = {"injected-parameters", "caption"}
 
 
 def without_dropped(text: str) -> str:
-    """Leave out the cells that are for readers of the bare notebook."""
+    """Leave out the cells that are for readers of the bare notebook, and what only ``explorers`` reads."""
     notebook = json.loads(text)
     notebook["cells"] = [cell for cell in notebook["cells"] if not DROPPED & set(cell["metadata"].get("tags", []))]
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(MIME, None)
     return json.dumps(notebook)
 
 

@@ -8,7 +8,8 @@ for (const [label, specification] of Object.entries(window.explorers)) {
   // Parts of a figure that stand below one another cannot find out how wide they may be: room for the labels is left.
   const width = Math.max(200, figure.clientWidth - 110);
   for (const part of specification.vconcat) part.width = width;
-  vegaEmbed(place, specification, { actions: false, renderer: "svg" })
+  // Errors only (1): the bundled Vega is newer than the one that Vega-Lite 5 was made for, and would say so.
+  vegaEmbed(place, specification, { actions: false, renderer: "svg", logLevel: 1 })
     .then(({ view }) => {
       figure.classList.add("live");
       place.view = view;

@@ -85,7 +85,7 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
     step = (high - low) / 200
     scale = {"domain": [low - step, high + step], "nice": False}
     histogram = {
-        "mark": {"type": "bar", "opacity": 0.8},
+        "mark": {"type": "bar", "opacity": 0.8, "clip": True},
         "encoding": {
             "x": {"field": "score", "type": "quantitative", "bin": {"maxbins": 30}, "scale": scale, "axis": None},
             "y": {"aggregate": "count", "type": "quantitative", "title": "images"},
@@ -105,7 +105,7 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
         "encoding": {
             "x": {"field": "score", "type": "quantitative", "scale": scale, "title": "anomaly score"},
             "y": {"field": "class", "type": "nominal", "sort": classes, "title": None},
-            "color": colour | {"legend": None},
+            "color": colour,
             "size": {"condition": {"param": "picked", "empty": False, "value": 260}, "value": 60},
             "tooltip": [{"field": "id"}, {"field": "score", "format": ".3f"}],
         },
@@ -136,7 +136,16 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
         "height": HEIGHT + 24,
         "layer": [
             {
-                "mark": {"type": "image", "width": HEIGHT * width / height, "height": HEIGHT, "align": "left", "x": 0},
+                "mark": {
+                    "type": "image",
+                    "description": "The chosen picture, beside itself with its heat map",
+                    "width": HEIGHT * width / height,
+                    "height": HEIGHT,
+                    "align": "left",
+                    "baseline": "top",
+                    "x": 0,
+                    "y": 0,
+                },
                 "encoding": {"url": {"field": "picture"}},
             },
             {
@@ -156,7 +165,7 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
                 {
                     "name": "threshold",
                     "value": round(threshold, 4),
-                    "bind": _slider("Threshold", low - step, high, step),
+                    "bind": _slider("Threshold", low - step, high + step, step),
                 },
                 {"name": "price", "value": price, "bind": _slider("A miss costs, in false alarms", 1, 100, 1)},
             ],

@@ -30,7 +30,7 @@ def figure(request, site, served, browser):
 
 
 def slider(figure, name):
-    return figure.get_by_label(name)
+    return figure.get_by_role("slider", name=name)
 
 
 def told(figure):
