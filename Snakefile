@@ -33,6 +33,7 @@ READ_BY = {
 # The same for all chapters, and hundreds of recorded runs: read once.
 SHARED = {
     "profile": profiles.get(PROFILE).model_dump(),
+    "executed by": fingerprint.file_hash("book/tools/execute.py"),
     "packages": {package: fingerprint.distribution_hash(package) for package in PACKAGES},
     "data": fingerprint.listing_hash(places.data_folder()),
     "records": [fingerprint.tree_hash(f"results/{folder}") for folder in ("study", "tables")],

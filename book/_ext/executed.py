@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -19,6 +20,8 @@ from sphinx.util.docutils import SphinxDirective
 from anomaly_transfer.explorers import MIME
 
 logger = logging.getLogger(__name__)
+
+UNKNOWN = "–"
 
 
 def executed_path(app: Sphinx, docname: str) -> Path:
@@ -33,7 +36,7 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
     path = executed_path(app, docname)
     app.env.note_dependency(str(path))
     if path.is_file():
-        source[0] = without_dropped(path.read_text(encoding="utf-8"))
+        source[0] = with_measured(without_dropped(path.read_text(encoding="utf-8")), path)
     else:
         logger.warning("%s has not been executed: %s is missing (make book)", docname, path, location=docname)
 
@@ -49,6 +52,25 @@ def without_dropped(text: str) -> str:
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(MIME, None)
+    return json.dumps(notebook)
+
+
+#: The box at the head of a chapter, up to the line that closes it.
+OPENING = re.compile(r"(```\{admonition\} Before you start\n.*?)(\n```)", re.DOTALL)
+
+
+def with_measured(text: str, path: Path) -> str:
+    """Say in the box at the head of a chapter what its execution took."""
+    notebook = json.loads(text)
+    metadata = notebook["metadata"]
+    profile = metadata["papermill"]["parameters"]["profile"]
+    took = f"{metadata['papermill']['duration']:.0f} s on {metadata['machine']}, profile `{profile}`"
+    memory = _peak_memory(path)
+    if memory != UNKNOWN:
+        took += f", at most {memory} MB"
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = OPENING.sub(rf"\1\n\n*Took here:* {took}.\2", "".join(cell["source"]))
     return json.dumps(notebook)
 
 
@@ -84,13 +106,13 @@ class Executions(SphinxDirective):
 
 
 def _peak_memory(path: Path) -> str:
-    """From Snakemake's measurement beside the executed copy; a dash where there is none."""
+    """From Snakemake's measurement beside the executed copy, where there is one."""
     table = path.parent / "benchmarks" / f"{path.stem}.tsv"
     if not table.is_file():
-        return "–"
+        return UNKNOWN
     header, values = (line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[:2])
     value = dict(zip(header, values, strict=False)).get("max_rss", "-")
-    return f"{float(value):.0f}" if value not in ("-", "NA") else "–"
+    return f"{float(value):.0f}" if value not in ("-", "NA") else UNKNOWN
 
 
 def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:

@@ -60,9 +60,11 @@ def _card(app: Sphinx, page: str, chapter: str, figure: nodes.figure) -> str:
     caption = next(iter(figure.findall(nodes.caption))).astext().split(". ")[0].rstrip(".")
     folder = Path(app.outdir) / "_images"
     folder.mkdir(exist_ok=True)
-    name = f"gallery-{label}.png"
+    name = f"gallery-{label}.webp"
     with Image.open(Path(app.srcdir) / image["uri"]) as picture:
-        picture.convert("RGB").reduce(max(1, picture.width // WIDTH)).quantize(64).save(folder / name, optimize=True)
+        small = picture.convert("RGB")
+        small.thumbnail((WIDTH, WIDTH))
+        small.save(folder / name, quality=75)
     target = app.builder.get_relative_uri(page, chapter)
     up = "../" * page.count("/")
     return (

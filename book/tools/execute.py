@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 CELL_TIMEOUT_S = 6 * 3600
@@ -58,6 +59,8 @@ def execute(chapter: str, profile: str, output: Path) -> None:
             execution_timeout=CELL_TIMEOUT_S,
             on_cell_start=show,
         )
+        memory = psutil.virtual_memory().total / 2**30
+        executed.metadata["machine"] = f"{os.cpu_count()} cores, {memory:.0f} GiB"
         executed.metadata["anomaly_transfer"] = {name: importlib.metadata.version(name) for name in SHOWN_VERSIONS}
         # Beside the output first, then renamed: readers see the old copy or the new one, whole.
         beside = output.with_suffix(".partial")

@@ -121,6 +121,28 @@ def test_every_chapter_opens_on_colab_and_downloads(site):
         assert any(link.endswith(f"{chapter}.ipynb") and "_sources" in link for link in links)
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS[1:])
+def test_a_chapter_says_what_it_took(site, chapter):
+    box = soup(f"notebooks/{chapter}.html").find(class_="admonition")
+    took = re.search(r"Took here: (\d+) s on \d+ cores, \d+ GiB, profile smoke, at most \d+ MB", box.get_text())
+    recorded = json.loads((EXECUTED / f"{chapter}.ipynb").read_text())["metadata"]["papermill"]["duration"]
+    assert int(took[1]) == round(recorded)
+
+
+def test_the_gallery_has_every_figure_once(site):
+    figures = [
+        f"../notebooks/{chapter}.html#{figure['id']}"
+        for chapter in CHAPTERS
+        for figure in soup(f"notebooks/{chapter}.html").find_all("figure", id=True)
+    ]
+    cards = soup("book/gallery.html").select(".gallery a")
+    assert [card["href"] for card in cards] == figures
+    for card in cards:
+        picture = (SITE / "book" / card.img["src"]).resolve()
+        assert picture.stat().st_size < 60_000, picture
+        assert card.img["alt"]
+
+
 def test_glued_numbers_stand_on_the_landing_page(site):
     text = soup("book/index.html").get_text(" ", strip=True)
     cells = json.loads((EXECUTED / "01_data.ipynb").read_text())["cells"]
