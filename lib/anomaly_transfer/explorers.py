@@ -116,9 +116,10 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
         "alarms": "!datum.anomalous && datum.score > threshold",
         "passed": "!datum.anomalous && datum.score <= threshold",
     }
+    # Three lines, for a narrow screen.
     told = (
-        "'found ' + datum.found + ', missed ' + datum.missed + '; false alarms ' + datum.alarms + ', rightly passed ' "
-        "+ datum.passed + '; cost ' + (price * datum.missed + datum.alarms)"
+        "['found ' + datum.found + ', missed ' + datum.missed, 'false alarms ' + datum.alarms + ', rightly passed ' "
+        "+ datum.passed, 'cost ' + (price * datum.missed + datum.alarms)]"
     )
     text = {
         "transform": [
@@ -126,8 +127,8 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
             {"aggregate": [{"op": "sum", "field": name, "as": name} for name in counted]},
             {"calculate": told, "as": "told"},
         ],
-        "height": 20,
-        "mark": {"type": "text", "align": "left", "fontSize": 13, "x": 0},
+        "height": 50,
+        "mark": {"type": "text", "align": "left", "baseline": "top", "fontSize": 13, "x": 0, "y": 0},
         "encoding": {"text": {"field": "told"}},
     }
     width, height = pictures[0].size
