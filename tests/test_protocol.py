@@ -12,8 +12,8 @@ from anomaly_transfer.store import Store
 FULL = profiles.get("full")
 #: What makes it small.
 SMALL = {
-    "image_size": 64,
-    "tuned_image_size": 64,
+    "image_size": 32,
+    "tuned_image_size": 32,
     "tuned_epochs": 1,
     "bootstrap": 50,
 }
@@ -24,7 +24,7 @@ def mvtec(tmp_path, monkeypatch):
     """Two categories laid out as MVTec AD's, and EfficientNet-B4 with weights that nobody had to download."""
     rng = np.random.default_rng(0)
     for category in ("bottle", "wood"):
-        for part, kind, number in (("train", "good", 20), ("test", "good", 6), ("test", "bent", 6)):
+        for part, kind, number in (("train", "good", 12), ("test", "good", 6), ("test", "bent", 6)):
             folder = tmp_path / "mvtec_ad" / category / part / kind
             folder.mkdir(parents=True)
             truth = tmp_path / "mvtec_ad" / category / "ground_truth" / kind
