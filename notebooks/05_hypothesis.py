@@ -32,6 +32,7 @@ from IPython.display import Markdown
 from anomaly_transfer import (
     benchmarks,
     domains,
+    explorers,
     hypothesis,
     plots,
     profiles,
@@ -585,6 +586,26 @@ Markdown(
     f"Of {known} networks trained on an anomaly class, {between.sum().sum()} lie between the one trained on photographs and the one "
     f"trained on other normal images; {(of_class >= of_pairs.loc[twins.FURTHER]).sum().sum()} are at least as like the "
     "normal-trained network as another normal-trained one is."
+)
+
+# %% [markdown]
+# ## Look yourself
+#
+# Everything above rests on four values of a measure for each kind of anomaly: fresh normal images against normal ones, the anomaly against normal ones, and both against the rival. Here
+# they are, recorded, for whole images as the frozen network sees them: choose the anomalies, the measure with its level, and the rival. Where the anomaly lies on the fresh normal images, against
+# normal as against the rival, its nearness is 1. (Of a likeness, larger values are nearer.)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four distances on one axis: fresh normal images and cracked bricks, each to normal ones and to photographs"}, "figure": {"name": "fig-similarity", "caption": "Distances between normal images, an anomaly class and a rival: cracked bricks against photographs. In the built book: choose anomalies, measure and level, and rival. (Data: the benchmarks as named; recorded.)"}}
+recorded = pd.concat(
+    table.frame() for table in tables.recorded("study", "relations")
+)
+pictured = (recorded["region"] == "image") & (recorded["start"] == "imagenet")
+pictured &= recorded["photographs"].notna()
+explorers.similarity(
+    recorded[pictured],
+    ["photographs", "materials", "noise"],
+    "surfaces brick: crack",
+    f"{similarity.get(relations.PRIMARY).title}, stage4",
 )
 
 # %% [markdown]

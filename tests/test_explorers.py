@@ -2,12 +2,15 @@ import base64
 import io
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from anomaly_transfer import explorers, plots
+from anomaly_transfer import explorers, similarity, tables
+
+VIEW = f"{similarity.get('mmd').title}, stage4"
 
 
 @pytest.fixture(scope="module")
@@ -60,5 +63,41 @@ def test_the_picture_behind_a_score_is_its_own(table):
             assert picture.getpixel((5, 5))[0] == pytest.approx(4 * int(row["id"][:2]), abs=3)
 
 
-def test_all_figures_that_were_made_are_closed(explorer):
-    assert not plots.plt.get_fignums()
+def test_no_figure_stays_open(table):
+    before = plt.get_fignums()
+    explorers.scores(table, [Image.new("RGB", (20, 10))] * len(table), threshold=0.0)
+    assert plt.get_fignums() == before
+
+
+@pytest.fixture(scope="module")
+def relations():
+    found = pd.concat(table.frame() for table in tables.recorded("study", "relations"))
+    return found[(found["region"] == "image") & (found["start"] == "imagenet") & found["photographs"].notna()]
+
+
+def test_each_recorded_comparison_is_in_the_similarity_explorer(relations):
+    explorer = explorers.similarity(relations, ["photographs", "noise"], "surfaces brick: crack", VIEW)
+    rows = explorer.specification["data"]["values"]
+    assert len(rows) == len(relations)
+    row = next(r for r in rows if (r["case"], r["view"]) == ("elpv mono: p = 1", VIEW.replace("stage4", "head")))
+    place = (relations["category"] == "mono") & (relations["anomaly_class"] == "p = 1") & (relations["level"] == "head")
+    (known,) = relations[place & (relations["benchmark"] == "elpv") & (relations["measure"] == "mmd")].to_dict(
+        "records"
+    )
+    values = [row["n"], row["a"], row["r1"], row["s1"], row["v0"], row["l0"], row["h0"]]
+    names = ["ceiling", "anomaly", "noise", "scale of noise"]
+    names += [f"{word} against photographs" for word in ("value", "low", "high")]
+    assert values == pytest.approx([known[name] for name in names], rel=1e-3, nan_ok=True)
+    assert len(json.dumps(explorer.specification)) < 300_000
+
+
+def test_a_comparison_that_was_not_recorded_is_one_clear_error(relations):
+    with pytest.raises(ValueError, match="0 rows are of 'surfaces brick: rust'"):
+        explorers.similarity(relations, ["photographs"], "surfaces brick: rust", VIEW)
+
+
+def test_no_name_of_a_parameter_is_a_word_of_the_language(relations, explorer):
+    """Vega refuses an expression that has one, as `case`."""
+    other = explorers.similarity(relations, ["photographs"], "surfaces brick: crack", VIEW)
+    names = {p["name"] for e in (explorer, other) for p in e.specification["params"]}
+    assert not names & {"case", "class", "default", "in", "new", "this", "var", "with"}

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from anomaly_transfer import plots
+from anomaly_transfer import similarity as measures
 from anomaly_transfer.labels import NORMAL
 
 MIME = "application/vnd.vegalite.v5+json"
@@ -179,6 +180,125 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
             "config": {"view": {"stroke": None}, "background": "white"},
         },
     )
+
+
+#: What the comparisons of a similarity explorer are called, in the order of the scale.
+NEAREST, ANOMALY = "normal, normal", "anomaly, normal"
+FROM_RIVAL, FARTHEST = "anomaly, rival", "normal, rival"
+
+
+def similarity(found: pd.DataFrame, rivals: Sequence[str], case: str, view: str) -> Explorer:
+    """The distances of which nearness is made, for every recorded anomaly class, measure, level and rival.
+
+    Parameters
+    ----------
+    found : DataFrame
+        Rows of tables of ``relations.run`` on whole images, one network.
+    rivals : sequence of str
+        Names of rivals that the tables know; the first is shown first.
+    case, view : str
+        What is shown first: ``BENCHMARK CATEGORY: CLASS`` and ``MEASURE, LEVEL``, the measure by its title.
+
+    Raises
+    ------
+    ValueError
+        If ``found`` has no such case or view.
+    """
+    found = found.assign(
+        case=found["benchmark"] + " " + found["category"] + ": " + found["anomaly_class"],
+        view=found["measure"].map(_named) + ", " + found["level"],
+    )
+    first = found[(found["case"] == case) & (found["view"] == view)]
+    if len(first) != 1:
+        raise ValueError(f"{len(first)} rows are of {case!r} and {view!r}; there must be one.")
+    rows = []
+    for _, row in found.iterrows():
+        kept = {"case": row["case"], "view": row["view"], "n": row["ceiling"], "a": row["anomaly"], "p": row["p_value"]}
+        for number, name in enumerate(rivals):
+            kept |= {f"r{number}": row[name], f"s{number}": row[f"scale of {name}"]}
+            kept |= {f"{word[0]}{number}": row[f"{word} against {name}"] for word in ("value", "low", "high")}
+        rows.append({key: _short(value) for key, value in kept.items()})
+    order = [NEAREST, ANOMALY, FROM_RIVAL, FARTHEST]
+    fields = dict(zip(order, ("datum.n", "datum.a", "datum['r' + rival]", "datum['s' + rival]"), strict=True))
+    chosen: list[dict[str, Any]] = [{"filter": "datum.case == anomalies && datum.view == seen"}]
+    told = (
+        "[isValid(datum['l' + rival]) ? 'nearness ' + format(datum['v' + rival], '.2f') + ' [' + "
+        "format(datum['l' + rival], '.2f') + ', ' + format(datum['h' + rival], '.2f') + ']' "
+        ": 'no nearness: by this measure normal is not clearly', "
+        "isValid(datum['l' + rival]) ? '1: as near as fresh normal, 0: no nearer than to the rival' "
+        ": 'nearer to normal than to the rival', "
+        "isValid(datum.p) ? 'permutation test of no difference from normal: p = ' + format(datum.p, '.3f') : '']"
+    )
+    distances = first.iloc[0][["ceiling", "anomaly", rivals[0], f"scale of {rivals[0]}"]].astype(float)
+    return Explorer(
+        plots.ladder(distances.set_axis(order), f"value of the measure ({view})"),
+        {
+            "$schema": SCHEMA,
+            "description": "Distances between normal images, an anomaly class and a rival, by measure and level",
+            "data": {"values": rows},
+            "params": [
+                {"name": "anomalies", "value": case, "bind": _choice("Anomalies", list(found["case"].unique()))},
+                {"name": "seen", "value": view, "bind": _choice("Measure, level", list(found["view"].unique()))},
+                {
+                    "name": "rival",
+                    "value": 0,
+                    "bind": _choice("Rival", list(range(len(rivals)))) | {"labels": list(rivals)},
+                },
+            ],
+            "vconcat": [
+                {
+                    "height": 120,
+                    "transform": [
+                        *chosen,
+                        *({"calculate": field, "as": name} for name, field in fields.items()),
+                        {"fold": order, "as": ["pair", "distance"]},
+                    ],
+                    "mark": {"type": "point", "filled": True, "size": 120, "opacity": 1},
+                    "encoding": {
+                        "x": {
+                            "field": "distance",
+                            "type": "quantitative",
+                            "scale": {"zero": False},
+                            "title": "value of the measure",
+                        },
+                        "y": {"field": "pair", "type": "nominal", "sort": order, "title": None},
+                        "color": {
+                            "field": "pair",
+                            "type": "nominal",
+                            "scale": {"domain": order, "range": plots.LADDER},
+                            "legend": None,
+                        },
+                        "tooltip": {"field": "distance", "format": ".4f"},
+                    },
+                },
+                {
+                    "height": 50,
+                    "transform": [*chosen, {"calculate": told, "as": "told"}],
+                    "mark": {"type": "text", "align": "left", "baseline": "top", "fontSize": 13, "x": 0, "y": 0},
+                    "encoding": {"text": {"field": "told"}},
+                },
+            ],
+            "config": {"view": {"stroke": None}, "background": "white"},
+        },
+    )
+
+
+def _named(measure: str) -> str:
+    """The title of a measure, marked if larger values of it are nearer."""
+    known = measures.get(measure)
+    return known.title + ("" if known.farther else " (a likeness)")
+
+
+def _choice(name: str, options: Sequence[Any]) -> dict[str, Any]:
+    """A list to choose from."""
+    return {"input": "select", "name": name, "options": options}
+
+
+def _short(value: Any) -> Any:
+    """A number to four digits, nothing for NaN, a word as it is."""
+    if isinstance(value, str):
+        return value
+    return None if pd.isna(value) else float(f"{value:.4g}")
 
 
 def _slider(name: str, low: float, high: float, step: float) -> dict[str, Any]:

@@ -451,6 +451,26 @@ def trade(frame: pd.DataFrame, x: str, y: str, name: str) -> Figure:
     return figure
 
 
+#: Of the distances of which nearness is made: to normal in full colour, to the rival pale.
+LADDER = [NORMAL_COLOUR, ANOMALOUS_COLOUR, "#E9A36D", "#7FB2D6"]
+
+
+def ladder(distances: pd.Series, label: str) -> Figure:
+    """Four distances on one axis, from which nearness is read.
+
+    Parameters
+    ----------
+    distances : Series of float
+        By name, in the order in which they are listed.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 1.9))
+    axis.scatter(distances, range(len(distances)), color=LADDER, s=60, zorder=2)
+    axis.set_yticks(range(len(distances)), distances.index)
+    axis.set(ylim=(len(distances) - 0.5, -0.5), xlabel=label)
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
 def scatter(frame: pd.DataFrame, x: str, y: str, hue: str) -> Figure:
     """Points by two numbers, coloured by class; ``normal`` and ``anomalous`` have their usual colours."""
     figure, axis = plt.subplots(figsize=(5.6, 3.6))

@@ -12,12 +12,16 @@ from anomaly_transfer.explorers import MIME
 PAGE, LABEL = "notebooks/20_own.html", "fig-own-scores"
 
 
-@pytest.fixture(scope="module")
-def data():
-    """The scores behind the figure, from the executed chapter."""
-    cells = json.loads((EXECUTED / "20_own.ipynb").read_text())["cells"]
-    (cell,) = (c for c in cells if c["metadata"].get("mystnb", {}).get("figure", {}).get("name") == LABEL)
+def behind(chapter, label):
+    """The data behind a figure, from the executed chapter."""
+    cells = json.loads((EXECUTED / f"{chapter}.ipynb").read_text())["cells"]
+    (cell,) = (c for c in cells if c["metadata"].get("mystnb", {}).get("figure", {}).get("name") == label)
     return pd.DataFrame(cell["outputs"][0]["data"][MIME]["data"]["values"])
+
+
+@pytest.fixture(scope="module")
+def data(site):
+    return behind("20_own", LABEL)
 
 
 @pytest.fixture(params=["served", "from disk"])
@@ -110,5 +114,29 @@ def test_without_scripts_and_in_print_the_picture_stays(served, browser):
     tab.close()
 
 
-def test_an_explorer_is_small(site):
-    assert (site / "_static" / "explorers" / "20_own.js").stat().st_size < 300_000
+def test_a_chosen_comparison_is_the_recorded_one(served, browser):
+    rows = behind("05_hypothesis", "fig-similarity")
+    tab = browser.new_page()
+    tab.goto(f"{served}/notebooks/05_hypothesis.html")
+    tab.wait_for_selector("#fig-similarity.live .explorer svg", timeout=15_000)
+    figure = tab.locator("#fig-similarity")
+    scaled, unscaled = rows[rows["l1"].notna()], rows[rows["l1"].isna()]
+    for row in (scaled.iloc[0], scaled.iloc[-1], unscaled.iloc[0]):
+        figure.get_by_label("Anomalies").select_option(row["case"])
+        figure.get_by_label("Measure, level").select_option(row["view"])
+        figure.get_by_label("Rival").select_option(label="materials")
+        tab.wait_for_timeout(200)
+        text = figure.locator("svg text", has_text=re.compile("^(no )?nearness")).text_content().replace("\u2212", "-")
+        if pd.isna(row["l1"]):
+            assert text.startswith("no nearness")
+        else:
+            assert text.startswith(f"nearness {row['v1']:.2f} [{row['l1']:.2f}, {row['h1']:.2f}]")
+        points = figure.locator("svg [aria-roledescription=point]").all()
+        values = [re.search(r"value of the measure: ([-\d.]+)", p.get_attribute("aria-label")) for p in points]
+        assert [float(v[1]) for v in values] == pytest.approx([row["n"], row["a"], row["r1"], row["s1"]], rel=1e-3)
+    tab.close()
+
+
+@pytest.mark.parametrize("chapter", ["05_hypothesis", "20_own"])
+def test_an_explorer_is_small(site, chapter):
+    assert (site / "_static" / "explorers" / f"{chapter}.js").stat().st_size < 300_000
