@@ -221,14 +221,15 @@ def similarity(found: pd.DataFrame, rivals: Sequence[str], case: str, view: str)
     order = [NEAREST, ANOMALY, FROM_RIVAL, FARTHEST]
     fields = dict(zip(order, ("datum.n", "datum.a", "datum['r' + rival]", "datum['s' + rival]"), strict=True))
     chosen: list[dict[str, Any]] = [{"filter": "datum.case == anomalies && datum.view == seen"}]
+    # Short lines, for a narrow screen.
     told = (
-        "[isValid(datum['l' + rival]) ? 'nearness ' + format(datum['v' + rival], '.2f') + ' [' + "
-        "format(datum['l' + rival], '.2f') + ', ' + format(datum['h' + rival], '.2f') + ']' "
-        ": 'no nearness: by this measure normal is not clearly', "
-        "isValid(datum['l' + rival]) ? '1: as near as fresh normal, 0: no nearer than to the rival' "
-        ": 'nearer to normal than to the rival', "
-        "isValid(datum.p) ? 'permutation test of no difference from normal: p = ' + format(datum.p, '.3f') : '']"
+        "isValid(datum['l' + rival]) ? ['nearness ' + format(datum['v' + rival], '.2f') + ' [' + "
+        "format(datum['l' + rival], '.2f') + ', ' + format(datum['h' + rival], '.2f') + ']', "
+        "'1: as near as fresh normal images', '0: no nearer than to the rival', datum.tested] "
+        ": ['no nearness: by this measure', 'normal is not clearly nearer', 'to normal than to the rival', "
+        "datum.tested]"
     )
+    tested = "isValid(datum.p) ? 'no difference from normal: p = ' + format(datum.p, '.3f') : ''"
     distances = first.iloc[0][["ceiling", "anomaly", rivals[0], f"scale of {rivals[0]}"]].astype(float)
     return Explorer(
         plots.ladder(distances.set_axis(order), f"value of the measure ({view})"),
@@ -272,8 +273,12 @@ def similarity(found: pd.DataFrame, rivals: Sequence[str], case: str, view: str)
                     },
                 },
                 {
-                    "height": 50,
-                    "transform": [*chosen, {"calculate": told, "as": "told"}],
+                    "height": 64,
+                    "transform": [
+                        *chosen,
+                        {"calculate": tested, "as": "tested"},
+                        {"calculate": told, "as": "told"},
+                    ],
                     "mark": {"type": "text", "align": "left", "baseline": "top", "fontSize": 13, "x": 0, "y": 0},
                     "encoding": {"text": {"field": "told"}},
                 },

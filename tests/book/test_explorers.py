@@ -122,9 +122,9 @@ def test_a_chosen_comparison_is_the_recorded_one(served, browser):
     figure = tab.locator("#fig-similarity")
     scaled, unscaled = rows[rows["l1"].notna()], rows[rows["l1"].isna()]
     for row in (scaled.iloc[0], scaled.iloc[-1], unscaled.iloc[0]):
-        figure.get_by_label("Anomalies").select_option(row["case"])
-        figure.get_by_label("Measure, level").select_option(row["view"])
-        figure.get_by_label("Rival").select_option(label="materials")
+        chosen = {"Anomalies": row["case"], "Measure, level": row["view"], "Rival": "materials"}
+        for name, option in chosen.items():
+            figure.get_by_role("combobox", name=name).select_option(label=option)
         tab.wait_for_timeout(200)
         text = figure.locator("svg text", has_text=re.compile("^(no )?nearness")).text_content().replace("\u2212", "-")
         if pd.isna(row["l1"]):
