@@ -229,9 +229,10 @@ Markdown(
 # and no pictures: there, the rival is the other nine objects.
 
 # %% tags=["hide-input"]
-recorded = relations.verdicts(
-    pd.concat(table.frame() for table in tables.recorded("study", "relations"))
+comparisons = pd.concat(
+    table.frame() for table in tables.recorded("study", "relations")
 )
+recorded = relations.verdicts(comparisons)
 # Where a category is the only one of its benchmark, its name says nothing.
 single = recorded.groupby("benchmark")["category"].transform("nunique") == 1
 of = recorded["benchmark"].replace(
@@ -596,13 +597,10 @@ Markdown(
 # normal as against the rival, its nearness is 1. (Of a likeness, larger values are nearer.)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four distances on one axis: fresh normal images and cracked bricks, each to normal ones and to photographs"}, "figure": {"name": "fig-similarity", "caption": "Distances between normal images, an anomaly class and a rival: cracked bricks against photographs. In the built book: choose anomalies, measure and level, and rival. (Data: the benchmarks as named; recorded.)"}}
-recorded = pd.concat(
-    table.frame() for table in tables.recorded("study", "relations")
-)
-pictured = (recorded["region"] == "image") & (recorded["start"] == "imagenet")
-pictured &= recorded["photographs"].notna()
+pictured = (comparisons["region"] == "image") & comparisons["photographs"].notna()
+pictured &= comparisons["start"] == "imagenet"
 explorers.similarity(
-    recorded[pictured],
+    comparisons[pictured],
     ["photographs", "materials", "noise"],
     "surfaces brick: crack",
     f"{similarity.get(relations.PRIMARY).title}, stage4",

@@ -131,9 +131,9 @@ Markdown(
 # tried on small pictures of mono cells and of bricks, the sum of logarithms of three was chosen by their test AUROC and fixed, and only then was it run on anything else. So the two say
 # nothing about how good the choice is; the others do.
 #
-# When it had turned out to lose to its best part, other rules were tried on small pictures of mono cells, bricks, digits and things: the largest term, the logarithm of a sum of exponentials,
-# a sum of squares, a likelihood ratio that knows how the terms correlate, and sums with the mean of the heat map. What counted was the largest loss to the best part, and none of them lost
-# clearly less where it lost most. The patch Gaussian alone does on cells and bricks, and falls far behind on things: which part to trust is what the normal images did not tell.
+# When it had turned out to lose to its best part, other rules were tried on small pictures of mono cells, bricks and digits: the largest term, the logarithm of a sum of exponentials,
+# sums of squares and cubes, and a likelihood ratio that knows how the terms correlate. What counted, and was written down first, was the largest loss to the best part; the sum had the smallest.
+# A second round, with things as a fourth set and the mean of the heat map as a further term, came after a look at these numbers, and brought little. The patch Gaussian alone does on cells and bricks, and falls far behind on things: which part to trust is what the normal images did not tell.
 
 # %% tags=["hide-input"]
 study = pd.concat(

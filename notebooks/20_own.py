@@ -152,7 +152,7 @@ new.head(4).round(2)
 # %% [markdown]
 # ## Four mistakes
 #
-# Each of them has been made by people who knew better. Here they are made on purpose, on copies of the folder, and the report is asked again (with the patch Gaussian, one of the three parts of
+# Each of them is easily made. Here they are made on purpose, on copies of the folder, and the report is asked again (with the patch Gaussian, one of the three parts of
 # `combined`, to save time). *Told* is what the report then says; *right* is what it says of the untouched folder.
 
 # %%
@@ -180,13 +180,14 @@ Markdown(
 )
 
 # %% [markdown]
-# - **The same places in train and test.** The pictures are dealt at random, as most tools do it. The detector then knows the tested places, and a new place is not what it was tested on.
+# - **The same places in train and test.** The pictures are dealt at random. The detector then knows the tested places, and a new place is not what it was tested on.
 # - **Defects taken under a lamp.** Whoever finds a defect in the evening photographs it in the evening. What the report measures is then the lamp, at least in part. The control shows it, and costs
 #   little: photograph some good parts in that light too, and put them into the test as a class of their own. It should score one half.
 # - **Defects among the normal pictures.** A tenth of the training pictures have a defect that nobody has seen. A detector learns that such a thing is normal.
 # - **All normal pictures of one place.** Many pictures of one part are *one* example of what a good part is. Between them nothing varies but the stand and the light, and every other part is an anomaly.
 #
-# None of them gives an error message. Two things guard against all four: keep together what belongs together, and have a control class in which nothing is wrong.
+# None of them gives an error message. Two things help: keep together what belongs together, and have a control class in which nothing is wrong. Against a defect among the normal
+# pictures neither does: somebody has to look at them.
 #
 # ```{admonition} What would surprise you
 # :class: tip

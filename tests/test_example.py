@@ -1,4 +1,5 @@
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -128,3 +129,10 @@ def test_consequences_say_what_a_report_would(written, store):
     # A network that has seen photographs sees a lamp.
     assert by.loc[("defects taken under a lamp", "nothing"), "told"] > 0.9
     assert by.groupby("class")["right"].nunique().drop("nothing").eq(1).all()
+
+
+def test_without_scikit_image_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(DataError, match="pip install scikit-image"):
+        example.write(tmp_path / "wall")
+    assert not (tmp_path / "wall").exists()

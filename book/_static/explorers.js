@@ -10,10 +10,7 @@ for (const [label, specification] of Object.entries(window.explorers)) {
   for (const part of specification.vconcat) part.width = width;
   // Errors only (1): the bundled Vega is newer than the one that Vega-Lite 5 was made for, and would say so.
   vegaEmbed(place, specification, { actions: false, renderer: "svg", logLevel: 1 })
-    .then(({ view }) => {
-      figure.classList.add("live");
-      place.view = view;
-    })
+    .then(() => figure.classList.add("live"))
     .catch((error) => {
       place.remove();
       console.error(label, error);

@@ -53,7 +53,7 @@ def write(folder: Path, seed: int = 0) -> Path:
     Raises
     ------
     DataError
-        If the folder holds something.
+        If the folder holds something, or scikit-image is missing.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is there already and not empty: choose another folder for the example.")
@@ -212,13 +212,15 @@ def _damaged(wall: np.ndarray, kind: str, rng: np.random.Generator) -> list[Imag
 
 def _wall(place: int) -> np.ndarray:
     """One place of the photographed brick wall that scikit-image ships."""
-    from skimage import data
-
+    try:
+        from skimage import data
+    except ImportError:
+        raise DataError("The example is drawn on a picture of scikit-image: pip install scikit-image") from None
     row, column = divmod(int(place), int(PLACES**0.5))
     return data.brick()[row * PLACE : (row + 1) * PLACE, column * PLACE : (column + 1) * PLACE]
 
 
 def _save(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of PNG this is the effort, which changes no pixel.
+    # PNG has no quality, and takes no notice.
     picture.save(path, quality=85)
