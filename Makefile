@@ -9,7 +9,7 @@ SITE = $(CURDIR)/_site/$(PROFILE)/_build/html
 export PATH := $(BIN):$(PATH)
 export ANOMALY_TRANSFER_STORE ?= $(CURDIR)/_store
 
-.PHONY: book preview study mvtec test lint unit site-tests notebooks verdicts repository serve setup unlock clean
+.PHONY: book preview study mvtec test lint unit site-tests notebooks verdicts executions repository pdf slides serve setup unlock clean
 
 book: setup  ## Execute the chapters and build the site.
 	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet host progress reason rules \
@@ -55,8 +55,17 @@ verdicts: setup  ## Compute the verdicts from the recorded runs, and write what 
 	anomaly-transfer claims --write
 	python book/tools/verdicts.py
 
+executions: setup  ## Keep what the chapters took (PROFILE) under results/; a notebook tells it before it is run.
+	python book/tools/executions.py $(PROFILE)
+
 repository: setup  ## make repository URL=https://github.com/NAME/REPO changes the public address everywhere.
 	python book/tools/repository.py $(URL)
+
+pdf: book  ## The whole book in one file; needs Chromium.
+	BOOK_PROFILE=$(PROFILE) python book/tools/pdf.py _site/$(PROFILE)-pdf _site/what-normal-knows-$(PROFILE).pdf
+
+slides: book  ## The key figures as slides.
+	python book/tools/slides.py $(PROFILE) _site/what-normal-knows-$(PROFILE).pptx
 
 serve: setup  ## Show the built book at http://127.0.0.1:8000
 	python -m http.server --bind 127.0.0.1 --directory $(SITE) 8000

@@ -75,7 +75,8 @@ figure = plots.image_sheet(
 # reveals how a figure was made.
 #
 # **Learn with it.** Each chapter is a notebook that runs on its own, on Colab (the rocket button of each page) or on a laptop
-# without a GPU. Change something and run it again; the exercises at the end say what.
+# without a GPU. Change something and run it again; the exercises at the end say what, and each chapter has three more that check
+# your answer.
 #
 # **Regenerate it.** In a copy of the repository, `make book` runs every chapter on real images and builds this site;
 # only what is stale is computed.

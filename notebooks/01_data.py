@@ -31,6 +31,7 @@ from IPython.display import Markdown
 from anomaly_transfer import (
     benchmarks,
     evaluation,
+    executions,
     experiments,
     plots,
     profiles,
@@ -42,6 +43,10 @@ from anomaly_transfer.labels import NORMAL
 plots.use_style()
 settings = profiles.get(profile)
 elpv = benchmarks.get("elpv")
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("01_data", profile)
 
 # %% [markdown]
 # ## Solar cells, graded by doubt
@@ -326,8 +331,15 @@ figure = plots.score_panels(panels)
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/01_data.ipynb). And three to try out here:
+#
 # 1. *Warm-up.* Ask the oracle for the share of cells with `p = 1/3` instead. Does the run give doubt away, too?
 # 2. *Look closer.* The matched split was drawn once, with seed 0. Draw it five times. How much of the interval of the leak
 #    is due to that draw, which the bootstrap does not see?
 # 3. *Research.* Could the model be told what is common to a new run, without labels, by using the run's own cells (most
 #    of which may be normal)? Subtract each run's mean feature before fitting, and measure. What did you assume?
+#
+# ## Further reading
+#
+# - {cite:t}`geirhos2020`: what a network learns instead of what you meant, across many fields: the run of modules is such a shortcut.
+# - {cite:t}`kapoor2023`: how leakage of the kinds shown here passed review in one field after the other, and a checklist against it.

@@ -32,6 +32,7 @@ from anomaly_transfer import (
     backbones,
     benchmarks,
     detectors,
+    executions,
     experiments,
     plots,
     profiles,
@@ -46,6 +47,10 @@ from anomaly_transfer.store import Store
 plots.use_style()
 settings = profiles.get(profile)
 elpv = benchmarks.get("elpv")
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("02_frozen", profile)
 
 # %% [markdown]
 # ## A network is a stack of levels
@@ -389,9 +394,16 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/02_frozen.ipynb). And three to try out here:
+#
 # 1. *Warm-up.* Replace the Mahalanobis distance by the Euclidean one (what is $\Sigma_l$ then?). Which levels suffer?
 # 2. *Look closer.* Rank the channels of the level of your choice by how much they contribute to the distance of the
 #    lowest-scoring defects of {numref}`fig-where`. Do the highest-scoring ones use the same channels?
 # 3. *Research.* The sum gives each level the same weight although the deep ones have more channels, and so larger
 #    distances. Find a weighting from normal images alone that does better on both materials. How will you know that
 #    you did not use the test labels?
+#
+# ## Further reading
+#
+# - {cite:t}`yosinski2014`: the experiment that asked first which layers carry over to another task.
+# - {cite:t}`kornblith2019better`: whether a network that is better on ImageNet is a better start elsewhere.

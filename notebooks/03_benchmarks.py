@@ -31,6 +31,7 @@ from anomaly_transfer import (
     benchmarks,
     cards,
     evaluation,
+    executions,
     experiments,
     plots,
     profiles,
@@ -43,6 +44,10 @@ plots.use_style()
 settings = profiles.get(profile)
 known = {name: benchmarks.get(name) for name in benchmarks.names()}
 recorded = recorded_runs("study")
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("03_benchmarks", profile)
 
 # %% [markdown]
 # ## One door
@@ -401,6 +406,8 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/03_benchmarks.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* Get a benchmark that is not at hand (`anomaly-transfer fetch mnist`, or by hand as its card says) and run this
 #    page again. Does the card agree with the published counts?
 # 2. *Look closer.* Run `experiments.matrix(["gaussian"], "surfaces", profile, splits=["random"], seeds=[0])`. Does knowing the
@@ -409,3 +416,8 @@ Markdown(
 #    the AUROC did the network add?
 # 4. *Research.* The concrete cracks (to be fetched by hand) are grouped by blocks of file numbers, since nobody published which
 #    crops share a photograph. Find the photographs again from the images alone, and measure how much the blocks leak.
+#
+# ## Further reading
+#
+# - {cite:t}`gebru2021`: the questions that a data card should answer.
+# - {cite:t}`northcutt2021`: wrong labels in well-known test sets, and what they do to a ranking.

@@ -31,6 +31,7 @@ from IPython.display import Markdown
 from anomaly_transfer import (
     benchmarks,
     cards,
+    executions,
     experiments,
     plots,
     profiles,
@@ -41,6 +42,10 @@ from anomaly_transfer.similarity import PAIRED, UNPAIRED, simulation
 plots.use_style()
 settings = profiles.get(profile)
 repeats = 2 * settings.halves
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("04_measures", profile)
 
 # %% [markdown]
 # ## Two different questions
@@ -334,6 +339,8 @@ simulation.costs([*UNPAIRED, *PAIRED], sizes).map("{:.1f}".format)
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/04_measures.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* Change `d=512` to 32 in the first experiment. With how many images does naive CKA become harmless?
 # 2. *Look closer.* Principal angles use 10 dimensions. Use `similarity.unpaired.subspace(k)` for other `k` on the bricks. From
 #    which `k` on does the order of the severities break?
@@ -341,3 +348,8 @@ simulation.costs([*UNPAIRED, *PAIRED], sizes).map("{:.1f}".format)
 #    defects best, and is it the one that the detectors of the last chapters like best?
 # 4. *Research.* The permutation test treats images of one block as exchangeable. Construct a case with groups in which it finds
 #    a difference that is not there, and mend it with the argument `groups` of `similarity.relate`.
+#
+# ## Further reading
+#
+# - {cite:t}`klabunde2025`: a survey of the measures for two networks, with what each is invariant to.
+# - {cite:t}`davari2023`: how CKA can be moved without changing what a network does.

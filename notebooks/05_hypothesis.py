@@ -32,6 +32,7 @@ from IPython.display import Markdown
 from anomaly_transfer import (
     benchmarks,
     domains,
+    executions,
     explorers,
     hypothesis,
     plots,
@@ -46,6 +47,10 @@ from anomaly_transfer.glue import glue
 
 plots.use_style()
 settings = profiles.get(profile)
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("05_hypothesis", profile)
 
 # %% [markdown]
 # ## What the paper says, and what we test
@@ -623,9 +628,16 @@ explorers.similarity(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/05_hypothesis.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* Which single number of this chapter would you have to see to believe P1.a for *your* defects?
 # 2. *Look closer.* Replace `"photographs"` by `"materials"` in {numref}`fig-by-measure`. Are other surfaces a better rival?
 # 3. *Look closer.* Run `relations.run("surfaces", "grass", "imagenet", 0, profile)`. Detectors failed on grass. Does nearness
 #    of the defect patches tell why?
 # 4. *Research.* A defect's patch also sees its surroundings. Mask the defect's pixels before the network instead of choosing
 #    patches after it. How much of the nearness of images remains?
+#
+# ## Further reading
+#
+# - {cite:t}`bendavid2010`: when learning in one domain helps in another: a distance between domains is one term of three.
+# - {cite:t}`geirhos2019`: networks from ImageNet look at texture more than at shape: think of it before you trust a distance between features.

@@ -29,6 +29,7 @@ from IPython.display import Markdown
 
 from anomaly_transfer import (
     domains,
+    executions,
     few_shot,
     hypothesis,
     plots,
@@ -38,6 +39,10 @@ from anomaly_transfer import (
 )
 
 plots.use_style()
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("06_source", profile)
 
 # %% [markdown]
 # ## The claim, and four starting points
@@ -277,6 +282,8 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/06_source.ipynb). And five to try out here:
+#
 # 1. *Warm-up.* Why is the classifier standardised by the source's *normal* images and not by the labelled ones?
 # 2. *Look closer.* `few_shot.run` also gives single levels at k = 5. At which level does training on normal images change
 #    most?
@@ -286,3 +293,8 @@ Markdown(
 #    a random network?
 # 5. *Research.* Self-supervision learns to ignore what its views change. Which of the views of `selfsupervised.view` could teach
 #    a network to ignore a scratch? Design views that keep defects visible.
+#
+# ## Further reading
+#
+# - {cite:t}`he2019`: training from scratch can catch up with a start from ImageNet, given time: what then is the start worth?.
+# - {cite:t}`raghu2019`: the same question for medical images, with an answer that depends on the size of the network.

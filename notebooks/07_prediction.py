@@ -31,6 +31,7 @@ from scipy.stats import spearmanr
 
 from anomaly_transfer import (
     domains,
+    executions,
     few_shot,
     hypothesis,
     plots,
@@ -40,6 +41,10 @@ from anomaly_transfer import (
 )
 
 plots.use_style()
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("07_prediction", profile)
 
 # %% [markdown]
 # ## One row a case
@@ -311,8 +316,15 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/07_prediction.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* Why may the distance from *normal* to photographs not depend on the anomaly class, and what does its row tell?
 # 2. *Look closer.* Use detection with `k = 1` (all levels together) as the outcome. Do the signs stay?
 # 3. *Look closer.* Add `("surfaces", "mono")` to the cases. What becomes of the skills?
 # 4. *Research.* All predictors here look at distributions of single images. Design one that sees what training on normal images
 #    *changes*, and test it on held-out benchmarks.
+#
+# ## Further reading
+#
+# - {cite:t}`agostinelli2022`: how much the ranking of transferability measures depends on the experiment that ranks them.
+# - {cite:t}`simpson1951`: the paradox that makes us correlate within a benchmark, in a few pages.

@@ -30,6 +30,7 @@ from IPython.display import Markdown
 
 from anomaly_transfer import (
     benchmarks,
+    executions,
     experiments,
     normality,
     plots,
@@ -40,6 +41,10 @@ from anomaly_transfer.detectors.gaussian import COVARIANCES
 
 plots.use_style()
 settings = profiles.get(profile)
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("08_gaussian", profile)
 
 # %% [markdown]
 # ## What a distance has to know
@@ -275,8 +280,15 @@ published.table("MVTec AD").set_index("method")
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/08_gaussian.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* A channel is constant in all training images. What do the four covariances make of an image in which it is not?
 # 2. *Look closer.* Repeat {numref}`fig-components` with `n_blocks=50`. Is it the *very* smallest components that tell most?
 # 3. *Look closer.* Set `promised = 0.01`. Which of the two thresholds misses its promise by the larger factor?
 # 4. *Research.* Which share of the components should be kept is a choice that needs anomalies. Find a rule that sees normal images
 #    only (their stand-ins from the next chapter, say), fix it, and test it on a benchmark you have not looked at.
+#
+# ## Further reading
+#
+# - {cite:t}`lee2018`: the Mahalanobis distance of features as a detector of inputs that the network was not made for.
+# - {cite:t}`kamoi2020`: why it works, taken apart by principal components.

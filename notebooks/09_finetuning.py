@@ -31,6 +31,9 @@ from IPython.display import Markdown
 from anomaly_transfer import (
     ablation,
     benchmarks,
+    executions,
+    explorers,
+    localised,
     plots,
     profiles,
     tables,
@@ -41,6 +44,10 @@ from anomaly_transfer import (
 
 plots.use_style()
 settings = profiles.get(profile)
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("09_finetuning", profile)
 
 # %% [markdown]
 # ## The idea
@@ -103,12 +110,7 @@ found = pd.concat(tuned.run(*run, 0, profile).frame() for run in runs)
 found["where"] = found["benchmark"] + " " + found["category"]
 
 # %% tags=["hide-input"]
-names = {
-    training.LOSS: "objective (training)",
-    training.HELD_OUT: "distance, held-out normal",
-    "validation": "validation (AUROC)",
-    tuned.TEST: "test (AUROC), revealed",
-}
+names = tuned.CURVES
 curves = found[(found["kind"] == "curve") & (found["level"] == training.SUM)]
 index = ["where", "variant", "epoch"]
 told = curves[~curves["measure"].isin(vicinal.KINDS)]
@@ -163,6 +165,52 @@ Markdown(
     + ". Mind the ruler: with fixed statistics it is the frozen network's Gaussian, else one estimated anew, in which a network "
     "that made *all* images tighter alike would show no change."
 )
+
+# %% [markdown]
+# ## The same, to play with
+#
+# Choose a run and move along its epochs. Below the curves stand three test images (a normal one and two anomalous ones, drawn at random), each with the heat map that a
+# shared patch Gaussian makes of the network of *that* epoch ([](11_localisation.ipynb) explains it); colours are the same in all epochs of a run.
+
+
+# %% tags=["hide-input"]
+def seen(benchmark, category, variant):
+    """The pictures of a run: one normal and two anomalous test images, epoch by epoch."""
+    whole = benchmarks.get(benchmark).load(category, settings.limit)
+    fold = tuned.folds(whole, 0, settings.tuned_folds, settings.tuned_test)[0]
+    kinds = whole.annotations.open()["anomaly_class"].to_numpy()[fold.test]
+    rng = np.random.default_rng(0)
+    rows = np.r_[
+        rng.choice(fold.test[kinds == "normal"], 1),
+        rng.choice(fold.test[kinds != "normal"], 2, replace=False),
+    ]
+    maps = localised.over_epochs(whole, fold, variant, 0, settings, rows)
+    low, high = np.quantile(maps, [0.01, 0.999])
+    return [
+        plots.stacked(
+            [
+                plots.overlay(whole.images[row], scores, low, high)
+                for row, scores in zip(rows, epoch, strict=True)
+            ]
+        )
+        for epoch in maps
+    ]
+
+
+# %% tags=["hide-input"]
+shown["run"] = shown["where"] + ", " + shown["variant"]
+pictures = {
+    f"{benchmark} {category}, {variant}": seen(benchmark, category, variant)
+    for benchmark, category, variant in runs
+    if variant != "statistics-fixed"
+}
+keys = {label: measure for measure, label in names.items()}
+followed = shown[shown["run"].isin(pictures)].assign(
+    measure=lambda rows: rows["measure"].map(keys)
+)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Objective and held-out distance, validation and test AUROC over epochs; on the site a slider moves through the epochs and shows heat maps"}, "figure": {"name": "fig-epochs", "caption": "A fine-tuning, epoch by epoch: distances divided by those of the frozen network, and AUROC minus that of the frozen network. On the site, choose a run and move the slider: the heat maps are those of that epoch. (Data: ELPV; brick of scikit-image.)"}}
+explorers.forgetting(followed, pictures, f"surfaces brick, {tuned.DEFAULT}")
 
 # %% [markdown]
 # ## Where the rules stop
@@ -395,6 +443,8 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/09_finetuning.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* With the *sample* covariance of more images than dimensions, estimated anew after each epoch, what is the mean squared
 #    distance of the training images, whatever the network does? What does shrinkage (Ledoit-Wolf, as here) leave open?
 # 2. *Look closer.* Run the variant `euclidean`. Does compactness without the covariance forget faster?
@@ -402,3 +452,9 @@ Markdown(
 #    why?
 # 4. *Research.* Where forgetting shows, what do the stand-ins see that fluctuates elsewhere? Find a property of a data set, known without
 #    labels, that tells whether its validation will be a guide.
+#
+# ## Further reading
+#
+# - {cite:t}`mccloskey1989`: the first description of catastrophic interference.
+# - {cite:t}`kumar2022`: how fine-tuning distorts features that were good, and a simple remedy.
+# - {cite:t}`chapelle2000`: vicinal risk minimisation, from which the stand-ins come.

@@ -30,6 +30,7 @@ from IPython.display import Markdown
 
 from anomaly_transfer import (
     ablation,
+    executions,
     plots,
     profiles,
     tables,
@@ -39,6 +40,10 @@ from anomaly_transfer import (
 
 plots.use_style()
 settings = profiles.get(profile)
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("10_ablation", profile)
 
 # %% [markdown]
 # ## One thing at a time
@@ -324,9 +329,16 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/10_ablation.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* At the start, `statistics-crossed` has a larger objective than the protocol on the same network (look at `loss` of epoch 0 in
 #    `live`). Why?
 # 2. *Look closer.* Add `rate-3e-4` to the variants above, and draw its validation with `ablation.paths(live)`. Is it noise that stops it?
 # 3. *Look closer.* Combine two remedies: add an entry to `tuned.RECIPES`, and its name to `tuned.VARIANTS`. Do their gains add up?
 # 4. *Research.* Find a validation that sees normal images only and whose regret is smaller than that of the stand-ins. Fix it on
 #    two data sets, and test it on the others.
+#
+# ## Further reading
+#
+# - {cite:t}`bouthillier2021`: which sources of variance a benchmark must repeat over, and which are only cheap to repeat.
+# - {cite:t}`lipton2019`: four habits of machine-learning papers; an ablation answers one of them.

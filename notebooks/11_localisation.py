@@ -32,6 +32,7 @@ from PIL import Image
 from anomaly_transfer import (
     ablation,
     benchmarks,
+    executions,
     localised,
     plots,
     profiles,
@@ -43,6 +44,10 @@ from anomaly_transfer.store import Store
 
 plots.use_style()
 settings = profiles.get(profile)
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("11_localisation", profile)
 
 # %% [markdown]
 # ## A Gaussian for every position, or one for all
@@ -299,9 +304,16 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/11_localisation.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* The maps of strides 8 and 16 have 40 and 112 channels. How many numbers do covariances for each of 16 x 16 positions
 #    hold, and how many images are they estimated from?
 # 2. *Look closer.* Use `detector = "patch-gaussian"` in the sheets above. Which defects does it miss that the shared one finds?
 # 3. *Look closer.* Tune with the variant `last-level`. The levels of the maps lie before the last one: do the maps change at all?
 # 4. *Research.* Write an objective for patches, the mean of {eq}`eq-patch` over all places, in `finetune.py`. Does localisation gain
 #    where detection did not?
+#
+# ## Further reading
+#
+# - {cite:t}`bergmann2020`: where the per-region overlap comes from.
+# - {cite:t}`cohen2020`: the patch, its nearest neighbour in normal images, and nothing to train.

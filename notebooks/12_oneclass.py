@@ -33,6 +33,7 @@ from sklearn.metrics import roc_auc_score
 from anomaly_transfer import (
     benchmarks,
     detectors,
+    executions,
     experiments,
     plots,
     profiles,
@@ -43,6 +44,10 @@ from anomaly_transfer.splits import SPLITS
 
 plots.use_style()
 settings = profiles.get(profile)
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("12_oneclass", profile)
 
 # %% [markdown]
 # ## Two boundaries and three spaces
@@ -383,9 +388,16 @@ times.unstack("benchmark").rename_axis(columns=["median seconds", ""])
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/12_oneclass.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* In {eq}`eq-svm`, what does $s(x)$ tend to for $\gamma \to \infty$, and for $\gamma \to 0$? Why is only one of the two ends near
 #    chance in {numref}`fig-gamma`? (Expand the exponential to first order.)
 # 2. *Look closer.* Replace `svm` by `svm-pca` in the knob's cell. Is the default scale as good there?
 # 3. *Look closer.* Give pseudo-negatives another centre: subtract the mean of the normal features first (`centred = True`). What does
 #    the classifier learn now, and why is that worse or better?
 # 4. *Research.* Choose $\gamma$ by the stand-ins of [](09_finetuning.ipynb), say so beforehand, and test on all benchmarks.
+#
+# ## Further reading
+#
+# - {cite:t}`tax2004`: the smallest ball around the data, the other way to one-class learning.
+# - {cite:t}`ruff2021`: a review that puts shallow and deep methods into one frame.

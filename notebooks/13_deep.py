@@ -33,6 +33,7 @@ from scipy.stats import binomtest
 from anomaly_transfer import (
     attribution,
     benchmarks,
+    executions,
     experiments,
     plots,
     profiles,
@@ -47,6 +48,10 @@ from anomaly_transfer.store import Store
 
 plots.use_style()
 settings = profiles.get(profile)
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("13_deep", profile)
 
 # %% [markdown]
 # ## Three objectives without a second class
@@ -398,9 +403,16 @@ Markdown("\n\n".join(lines) or "No such run is recorded yet (`make study`).")
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/13_deep.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* Show that $\theta = 0$ solves {eq}`eq-svdd` for $c = 0$ whatever the images are, and that a last layer with bias solves it for
 #    every $c$.
 # 2. *Look closer.* Run the variant `svdd-unguarded`. Does it collapse within the epochs of this profile? What holds it back?
 # 3. *Look closer.* Take `normal = brick.images.take(fold.train[:1])` as the baseline of the attribution. How do the maps change?
 # 4. *Research.* Compactness on seven photographs is a poor man's ImageNet. Find a reference set that you may ship, and measure whether
 #    more classes help.
+#
+# ## Further reading
+#
+# - {cite:t}`chong2020`: another guard against the collapse that this chapter provokes.
+# - {cite:t}`ruff2021`: where hypersphere, reconstruction and density meet.

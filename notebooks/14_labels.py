@@ -30,6 +30,8 @@ from IPython.display import Markdown
 
 from anomaly_transfer import (
     ablation,
+    executions,
+    explorers,
     labelled,
     plots,
     published,
@@ -48,6 +50,10 @@ from anomaly_transfer.labelled import (
 )
 
 plots.use_style()
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("14_labels", profile)
 
 # %% [markdown]
 # ## The claim, and what is mixed up in it
@@ -267,6 +273,25 @@ Markdown(
 )
 
 # %% [markdown]
+# ## Labels or transfer: a slider
+#
+# Choose a data set and a number of labelled anomalies. *Labels alone* is the head on random features; *transfer alone* the best detector without labels on features from ImageNet; the last
+# line says which of the two you would rather have, and by how much. Seed 0; at step 0 there are no labels.
+
+# %% tags=["hide-input"]
+along = pd.concat(
+    labelled.along_shots(recorded[recorded["seed"] == 0], method).assign(
+        method=method
+    )
+    for method in (SEEN, UNSEEN)
+)
+along["case"] = along["benchmark"] + " " + along["category"]
+along = along[along["start"].isin([WITHOUT, WITH])]
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC by the number of labelled anomalies on random and transferred features; on the site a slider moves through the numbers"}, "figure": {"name": "fig-labels-slider", "caption": "AUROC by the number of labelled anomalies, types seen and unseen, on random and on transferred features; bands hold 95 % of draws. On the site, choose a data set and move the slider. (Data: the benchmarks as named; recorded.)"}}
+explorers.labels(along, "surfaces brick")
+
+# %% [markdown]
 # ## From how many labels on?
 #
 # For the head on transferred features: from which number of labelled anomalies on it beats the best detector without labels, in the mean over
@@ -460,8 +485,15 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/14_labels.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* With $A = 0.5$, $B = 0.9$, $C = 0.9$, $D = 0.95$: what are labels, transfer and interaction by {eq}`eq-factorial`?
 # 2. *Look closer.* Which single type of defect on bricks loses most by being held out? Use the column `anomaly_class` of `live`.
 # 3. *Look closer.* Give the opponent no help: replace the best detector without labels by the Gaussian everywhere. Does any conclusion
 #    change?
 # 4. *Research.* Combine both: a Gaussian for what is new, a head for what is known. Fix how their scores are added before you look.
+#
+# ## Further reading
+#
+# - {cite:t}`ruff2020`: a hypersphere that is told of some labelled anomalies.
+# - {cite:t}`hendrycks2019`: outlier exposure: other pictures in place of anomalies.

@@ -30,7 +30,15 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import benchmarks, costs, cracks, plots, profiles, tables
+from anomaly_transfer import (
+    benchmarks,
+    costs,
+    cracks,
+    executions,
+    plots,
+    profiles,
+    tables,
+)
 from anomaly_transfer.cracks import CRACK, HINDSIGHT, SCENARIOS, TEST, THRESHOLD
 from anomaly_transfer.evaluation import evaluate
 from anomaly_transfer.labels import NORMAL
@@ -46,6 +54,10 @@ names = {
 }
 weights = {name: costs.cost_weight(*where) for name, where in SCENARIOS.items()}
 places = {weight: name for name, weight in weights.items()}
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("15_cracks", profile)
 
 # %% [markdown]
 # ## The case
@@ -566,6 +578,8 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/15_cracks.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* Show that the cost {eq}`eq-cost` of one fixed threshold is a straight line in $w$, and that the hindsight curve is the lower
 #    envelope of such lines.
 # 2. *Look closer.* Replace `brick` by `grass` in the cells that load the wall and run the detectors. Is any of them below the cost of eyes closed?
@@ -573,3 +587,8 @@ Markdown(
 # 4. *Research.* Put the concrete set into the data folder and record it: `anomaly-transfer tables cracks --benchmark concrete_cracks --variant gaussian
 #    --profile study`. Its groups are blocks of file numbers of one class. What does that do to the three parts, and what would you have to know to state a cost at your
 #    own bridge's prevalence?
+#
+# ## Further reading
+#
+# - {cite:t}`provost2001`: which detector is best for costs that nobody knows yet.
+# - {cite:t}`hernandez2012`: what AUROC, Brier score and accuracy say about cost, each under its own assumption.

@@ -31,6 +31,7 @@ from IPython.display import Markdown
 from anomaly_transfer import (
     benchmarks,
     detectors,
+    executions,
     experiments,
     plots,
     profiles,
@@ -51,6 +52,10 @@ names = {
     "patch-shared": "shared patch Gaussian",
     "patch-memory": "patch memory",
 }
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("16_side", profile)
 
 # %% [markdown]
 # ## Everything on everything
@@ -323,9 +328,16 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/16_side.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* Why does {eq}`eq-combined` use out-of-fold scores? What would $m_j$ and $d_j$ of the patch memory be on images in its own memory?
 # 2. *Look closer.* Replace the sum by the largest of the three terms (subclass `CombinedDetector`). On which kind of defect is it better?
 # 3. *Look closer.* Leave the classes of CIFAR-10 and the digits in the rank test as thirty data sets instead of three. Which pairs can now be told
 #    apart, and why should you not believe it?
 # 4. *Research.* A part that is blind on a surface should weigh less. Find a weight that normal images alone can tell, fix it on two data sets, and test it on the
 #    others.
+#
+# ## Further reading
+#
+# - {cite:t}`benavoli2017`: what to ask instead of whether a null hypothesis of equal methods can be rejected.
+# - {cite:t}`akcay2022`: the library whose PaDiM and PatchCore are compared here.

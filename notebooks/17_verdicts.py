@@ -28,11 +28,15 @@ import pandas as pd
 import yaml
 from IPython.display import HTML, Markdown
 
-from anomaly_transfer import claims, plots
+from anomaly_transfer import claims, executions, plots
 
 plots.use_style()
 ledger = claims.ledger()
 findings = claims.recorded()
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("17_verdicts", profile)
 
 # %% [markdown]
 # ## From a sentence to something that can fail
@@ -213,6 +217,8 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/17_verdicts.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* A claim has four cases: two are met, one is missed, one is open. What is its verdict in either scope? Check with `claims.verdict`.
 # 2. *Look closer.* Choose a claim whose verdict you doubt, and change its threshold in `book/claims.yml` to what you find fair. Does
 #    `anomaly-transfer claims` change its verdict?
@@ -220,3 +226,8 @@ Markdown(
 #    all effects were exactly at their thresholds?
 # 4. *Research.* Write a claim of your own for a paper that you know: quotation, statement, effect, threshold and what would refute it. Which
 #    of these could you not find in the paper?
+#
+# ## Further reading
+#
+# - {cite:t}`ioannidis2005`: how often a published claim is false, from its power and the number of questions asked.
+# - {cite:t}`gundersen2018`: what papers leave out, counted.

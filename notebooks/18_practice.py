@@ -29,6 +29,7 @@ from IPython.display import HTML, Markdown
 from anomaly_transfer import (
     benchmarks,
     claims,
+    executions,
     experiments,
     plots,
     profiles,
@@ -48,6 +49,10 @@ names = {
     "patch-shared": "shared patch Gaussian",
     "patch-memory": "patch memory",
 }
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("18_practice", profile)
 
 # %% [markdown]
 # ## First, a test that does not fool you
@@ -231,7 +236,14 @@ HTML(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/18_practice.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* A detector is best on nine data sets of ten and far behind on the tenth. When would you still take it?
 # 2. *Look closer.* Repeat {numref}`fig-few-normal` for grass. Why is the curve flat?
 # 3. *Look closer.* Leave out the two data sets on which `combined` was chosen from {numref}`fig-regret`. Does the order of the columns change?
 # 4. *Research.* Find a curve, from normal images alone, that tells when more pictures stop helping. Test it on three surfaces with the AUROC as the judge.
+#
+# ## Further reading
+#
+# - {cite:t}`angelopoulos2023`: promises about rates that hold whatever the score; an exercise to [](exercises/08_gaussian.ipynb) makes one.
+# - {cite:t}`sculley2015`: what a detector costs after it was delivered.

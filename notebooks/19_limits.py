@@ -26,9 +26,13 @@ profile = "laptop"  # smoke, laptop, study or full: see the preface
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import claims, forecast, plan, plots, profiles
+from anomaly_transfer import claims, executions, forecast, plan, plots, profiles
 
 plots.use_style()
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("19_limits", profile)
 
 # %% [markdown]
 # ## What was not tested
@@ -186,7 +190,14 @@ pd.DataFrame(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/19_limits.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* How many jobs does a sixth seed add to `tuned`, and what would it cost by {eq}`eq-forecast`?
 # 2. *Look closer.* Compare the forecast for `study` (`forecast.forecast("study", units)`) with what was recorded. Where must they agree, and why is that no test of it?
 # 3. *Look closer.* Write an entry for your own images into `results/plan.yml` and price it before you run it.
 # 4. *Research.* Which half of the plan could be left out without moving a verdict? Use the recorded runs to find out, and say what you would have missed.
+#
+# ## Further reading
+#
+# - {cite:t}`pineau2021`: a checklist for a paper that others can run.
+# - {cite:t}`strubell2019`: the first widely read bill for the electricity of experiments.

@@ -31,12 +31,24 @@ import pandas as pd
 from IPython.display import Markdown
 from PIL import Image
 
-from anomaly_transfer import example, explorers, inspection, models, plots, profiles
+from anomaly_transfer import (
+    example,
+    executions,
+    explorers,
+    inspection,
+    models,
+    plots,
+    profiles,
+)
 from anomaly_transfer.labels import NORMAL
 
 plots.use_style()
 settings = profiles.get(profile)
 work = Path(tempfile.mkdtemp())
+
+# %% tags=["remove-cell", "nbval-ignore-output"]
+# What this chapter takes, before it takes it (the site says it in the box above).
+executions.told("20_own", profile)
 
 # %% [markdown]
 # ## What to photograph
@@ -202,7 +214,14 @@ Markdown(
 #
 # ## Exercises
 #
+# Three that check your answer, with folded solutions: [](exercises/20_own.ipynb). And four to try out here:
+#
 # 1. *Warm-up.* You have eight bottles, and photograph each from five sides. Two are broken. Which pictures go where?
 # 2. *Look closer.* Evaluate the example with `"gaussian"` and with `"patch-memory"`. On which mistake do they differ most, and why?
 # 3. *Look closer.* Make a fifth mistake: all test pictures are saved by another program, at a JPEG quality of 30. Which class would have shown it?
 # 4. *Research.* Find a warning, from pictures without labels alone, for at least two of the four mistakes. How often does it warn on the untouched folder, over ten seeds of the example?
+#
+# ## Further reading
+#
+# - {cite:t}`beery2018`: cameras that learnt the place instead of the animal: the mistakes of this chapter in the wild.
+# - {cite:t}`kapoor2023`: the same mistakes with consequences.

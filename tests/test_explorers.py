@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from anomaly_transfer import explorers, similarity, tables
+from anomaly_transfer import explorers, labelled, similarity, tables, training, tuned
 
 VIEW = f"{similarity.get('mmd').title}, stage4"
 
@@ -101,3 +101,68 @@ def test_no_name_of_a_parameter_is_a_word_of_the_language(relations, explorer):
     other = explorers.similarity(relations, ["photographs"], "surfaces brick: crack", VIEW)
     names = {p["name"] for e in (explorer, other) for p in e.specification["params"]}
     assert not names & {"case", "class", "default", "in", "new", "this", "var", "with"}
+
+
+@pytest.fixture(scope="module")
+def tuning():
+    """Two runs of three epochs: curves, and one picture an epoch."""
+    rng = np.random.default_rng(2)
+    rows = [
+        {"run": run, "measure": measure, "epoch": epoch, "value": rng.random() + 1}
+        for run in ("a", "b")
+        for measure in tuned.CURVES
+        for epoch in range(3)
+    ]
+    pictures = {run: [Image.new("RGB", (40, 60), (80 * epoch, 0, 0)) for epoch in range(3)] for run in ("a", "b")}
+    return pd.DataFrame(rows), pictures
+
+
+def test_a_tuning_is_told_by_its_change_since_the_frozen_network(tuning):
+    curves, pictures = tuning
+    specification = explorers.forgetting(curves, pictures, "b").specification
+    rows = pd.DataFrame(specification["data"]["values"]).set_index(["run", "measure", "epoch"])
+    for row in curves.itertuples():
+        told = rows.loc[row.run, tuned.CURVES[row.measure], row.epoch]
+        first = curves[(curves["run"] == row.run) & (curves["measure"] == row.measure)]["value"].iloc[0]
+        is_distance = row.measure in (training.LOSS, training.HELD_OUT)
+        assert told["value"] == pytest.approx(row.value, rel=1e-3)
+        assert told["change"] == pytest.approx(row.value / first if is_distance else row.value - first, abs=1e-3)
+    shots = pd.DataFrame(specification["vconcat"][-1]["data"]["values"])
+    assert list(shots["epoch"]) == [0, 1, 2, 0, 1, 2]
+    assert shots["picture"].nunique() == 3
+    assert specification["params"][1]["bind"]["max"] == 2
+
+
+def test_a_tuning_needs_a_picture_for_each_epoch(tuning):
+    curves, pictures = tuning
+    with pytest.raises(ValueError, match="'b' needs one picture for each of its 3 epochs"):
+        explorers.forgetting(curves, pictures | {"b": pictures["b"][:2]}, "a")
+
+
+def test_labels_and_transfer_keep_their_bands_and_what_no_label_gives():
+    found = pd.concat(table.frame() for table in tables.recorded("study", "labelled"))
+    found = found[(found["seed"] == 0) & (found["benchmark"] == "surfaces") & (found["category"] == "brick")]
+    lines = pd.concat(
+        labelled.along_shots(found, method).assign(method=method, case="brick")
+        for method in (labelled.SEEN, labelled.UNSEEN)
+    )
+    lines = lines[lines["start"].isin([labelled.WITHOUT, labelled.WITH])]
+    specification = explorers.labels(lines, "brick").specification
+    rows = pd.DataFrame(specification["data"]["values"])
+    assert len(rows) == len(lines)
+    assert list(rows.groupby("labels", sort=False)["step"].first().sort_values().index) == [
+        "0",
+        "1",
+        "2",
+        "5",
+        "10",
+        "50",
+        "all",
+    ]
+    for line, part in rows.groupby("line"):
+        start = {"random": labelled.WITHOUT, "transferred": labelled.WITH}[line.split(", ")[0]]
+        of = lines[(lines["start"] == start) & (lines["method"] == line.split(", ")[1])].set_index("labels")
+        part = part.set_index("labels")
+        for column in ("value", "low", "high"):
+            assert part[column].to_numpy() == pytest.approx(of.loc[part.index, column].to_numpy(), abs=1e-3)
+        assert part["none"].unique() == pytest.approx([of.loc["0", "value"]], abs=1e-3)

@@ -23,7 +23,7 @@ def tool(name):
     return module
 
 
-@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", sorted((ROOT / "notebooks").rglob("*.py")), ids=lambda path: path.stem)
 def test_each_notebook_is_derived_from_its_source_byte_for_byte(source):
     assert source.with_suffix(".ipynb").read_text(encoding="utf-8") == tool("pairs").derive(source)
 

@@ -10,18 +10,21 @@ import json
 import os
 import re
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from anomaly_transfer import executions
 from anomaly_transfer.explorers import MIME
 
 logger = logging.getLogger(__name__)
 
-UNKNOWN = "–"
+BUNDLE = "executed-notebooks.zip"
 
 
 def executed_path(app: Sphinx, docname: str) -> Path:
@@ -29,9 +32,19 @@ def executed_path(app: Sphinx, docname: str) -> Path:
     return Path(app.srcdir) / "_executed" / os.environ.get("BOOK_PROFILE", "laptop") / f"{Path(docname).name}.ipynb"
 
 
+def is_chapter(docname: str) -> bool:
+    """Whether a page is a chapter; the exercises, a folder further down, are shown as they are."""
+    return docname.startswith("notebooks/") and docname.count("/") == 1
+
+
+def chapters(env: BuildEnvironment) -> list[str]:
+    """All chapters, in order."""
+    return sorted(filter(is_chapter, env.found_docs))
+
+
 def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
     """Replace the text of a chapter by its executed copy; without one, warn (an error under -W)."""
-    if not docname.startswith("notebooks/"):
+    if not is_chapter(docname):
         return
     path = executed_path(app, docname)
     app.env.note_dependency(str(path))
@@ -62,12 +75,10 @@ OPENING = re.compile(r"(```\{admonition\} Before you start\n.*?)(\n```)", re.DOT
 def with_measured(text: str, path: Path) -> str:
     """Say in the box at the head of a chapter what its execution took."""
     notebook = json.loads(text)
-    metadata = notebook["metadata"]
-    profile = metadata["papermill"]["parameters"]["profile"]
-    took = f"{metadata['papermill']['duration']:.0f} s on {metadata['machine']}, profile `{profile}`"
-    memory = _peak_memory(path)
-    if memory != UNKNOWN:
-        took += f", at most {memory} MB"
+    found = executions.measured(path)
+    took = f"{found['seconds']} s on {found['machine']}, profile `{found['profile']}`"
+    if found["memory_mb"]:
+        took += f", at most {found['memory_mb']} MB"
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = OPENING.sub(rf"\1\n\n*Took here:* {took}.\2", "".join(cell["source"]))
@@ -76,7 +87,7 @@ def with_measured(text: str, path: Path) -> str:
 
 def note_glued(app: Sphinx, docname: str, source: list[str]) -> None:
     """A page that shows numbers of a chapter is rebuilt when that chapter is."""
-    for chapter in sorted(name for name in app.env.found_docs if name.startswith("notebooks/")):
+    for chapter in chapters(app.env):
         if chapter != docname and f"{Path(chapter).name}.ipynb::" in source[0]:
             app.env.note_dependency(str(executed_path(app, chapter)))
 
@@ -86,44 +97,38 @@ class Executions(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Write the table as Markdown and parse it."""
-        chapters = sorted(name for name in self.env.found_docs if name.startswith("notebooks/"))
         lines = ["| Chapter | Seconds | Peak memory (MB) | Executed (UTC) |", "|---|--:|--:|---|"]
         versions: dict[str, str] = {}
-        for docname in chapters:
+        for docname in chapters(self.env):
             path = executed_path(self.env.app, docname)
             self.env.note_dependency(str(path))
             if not path.is_file():
                 continue
+            found = executions.measured(path)
+            memory = found["memory_mb"] or "–"
+            lines.append(f"| {{doc}}`/{docname}` | {found['seconds']} | {memory} | {found['date']} |")
             metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
-            run = metadata["papermill"]
-            memory = _peak_memory(path)
-            lines.append(f"| {{doc}}`/{docname}` | {run['duration']:.0f} | {memory} | {run['start_time'][:19]} |")
             versions = metadata.get("anomaly_transfer", versions)
+        lines += ["", f"<a href='../_static/{BUNDLE}'>All executed notebooks in one file</a>"]
         content = StringList([*lines, "", *[f"- {name}: {value}" for name, value in versions.items()]], "executions")
         holder = nodes.container()
         self.state.nested_parse(content, 0, holder)
         return holder.children
 
 
-def _peak_memory(path: Path) -> str:
-    """From Snakemake's measurement beside the executed copy, where there is one."""
-    table = path.parent / "benchmarks" / f"{path.stem}.tsv"
-    if not table.is_file():
-        return UNKNOWN
-    header, values = (line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[:2])
-    value = dict(zip(header, values, strict=False)).get("max_rss", "-")
-    return f"{float(value):.0f}" if value not in ("-", "NA") else UNKNOWN
-
-
-def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
-    """Thebe's inline script fails on pages without its library, which is not loaded here."""
-    context["script_files"] = [file for file in context.get("script_files", []) if "thebe" not in str(file).lower()]
+def bundle(app: Sphinx, exception: Exception | None) -> None:
+    """All executed chapters in one file, to take along."""
+    paths = [executed_path(app, docname) for docname in chapters(app.env)]
+    if exception is None and app.builder.name == "html":
+        with ZipFile(Path(app.outdir) / "_static" / BUNDLE, "w", ZIP_DEFLATED) as file:
+            for path in filter(Path.is_file, paths):
+                file.write(path, f"executed/{path.name}")
 
 
 def setup(app: Sphinx) -> dict:
     """Register everything with Sphinx."""
     app.connect("source-read", show_executed)
     app.connect("source-read", note_glued)
-    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("build-finished", bundle)
     app.add_directive("executions", Executions)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

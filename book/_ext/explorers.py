@@ -1,7 +1,7 @@
 """Make figures live that a chapter gave a Vega-Lite specification, with the plain picture as what stays in print.
 
 The specifications of a page are written as a script beside it, since a page that is opened from disk may load scripts
-and nothing else. ``explorers.js`` puts the live figure in the place of the picture.
+and nothing else. ``explorers.js`` loads them when a figure comes near, and puts it in the place of the picture.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from anomaly_transfer.explorers import MIME
-from executed import executed_path
+from executed import executed_path, is_chapter
 
 
 def specifications(path: Path) -> dict[str, dict]:
@@ -29,14 +29,14 @@ def specifications(path: Path) -> dict[str, dict]:
 def add_scripts(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
     """Give a page with explorers its scripts."""
     path = executed_path(app, pagename)
-    if not pagename.startswith("notebooks/") or not path.is_file():
+    if not is_chapter(pagename) or not path.is_file():
         return
     if found := specifications(path):
         file = Path(app.outdir) / "_static" / "explorers" / f"{path.stem}.js"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"window.explorers = {json.dumps(found)};\n", encoding="utf-8")
-        for script in ("vega/vega.js", f"explorers/{path.stem}.js", "explorers.js"):
-            app.add_js_file(script, loading_method="defer")
+        names = {"data-chapter": path.stem, "data-figures": " ".join(found)}
+        app.add_js_file("explorers.js", loading_method="defer", **names)
 
 
 def setup(app: Sphinx) -> dict:

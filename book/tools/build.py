@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def build(folder: Path) -> int:
+def build(folder: Path, builder: str = "html") -> int:
     """Run Jupyter Book with every warning an error; returns its exit code."""
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
@@ -17,11 +18,15 @@ def build(folder: Path) -> int:
         str(ROOT),
         "--path-output",
         str(folder),
+        "--builder",
+        builder,
         "-W",
         "-n",
         "--keep-going",
     ]
-    return subprocess.run(command, check=False).returncode
+    # Sphinx looks for node, which sets the formulas, on the path.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return subprocess.run(command, check=False, env=os.environ | {"PATH": path}).returncode
 
 
 if __name__ == "__main__":

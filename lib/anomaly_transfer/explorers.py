@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from IPython.core.pylabtools import print_figure
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anomaly_transfer import plots
+from anomaly_transfer import labelled, plots, training, tuned
 from anomaly_transfer import similarity as measures
 from anomaly_transfer.labels import NORMAL
 
 MIME = "application/vnd.vegalite.v5+json"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-#: Height of a picture in an explorer, pixels, and its JPEG quality: an explorer stays below 300 kB.
-HEIGHT, QUALITY = 96, 60
+#: Height of a picture in an explorer and of several stacked, pixels, and their JPEG quality: an explorer stays below
+#: 300 kB.
+HEIGHT, TALL, QUALITY = 96, 216, 60
+CONFIG = {"view": {"stroke": None}, "background": "white"}
+LEGEND = {"orient": "top", "title": None, "columns": 1, "labelLimit": 0, "symbolOpacity": 1}
 
 
 class Explorer:
@@ -80,7 +84,7 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
     colour = {"field": "class", "type": "nominal", "scale": {"domain": classes, "range": plots.PALETTE[: len(classes)]}}
     line = {
         "data": {"values": [{}]},
-        "mark": {"type": "rule", "strokeDash": [4, 3], "size": 2},
+        "mark": {"type": "rule", "strokeDash": [4, 3], "size": 2, "aria": False},
         "encoding": {"x": {"datum": {"expr": "threshold"}, "type": "quantitative"}},
     }
     step = (high - low) / 200
@@ -117,39 +121,22 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
         "alarms": "!datum.anomalous && datum.score > threshold",
         "passed": "!datum.anomalous && datum.score <= threshold",
     }
-    # Three lines, for a narrow screen.
     told = (
         "['found ' + datum.found + ', missed ' + datum.missed, 'false alarms ' + datum.alarms + ', rightly passed ' "
         "+ datum.passed, 'cost ' + (price * datum.missed + datum.alarms)]"
     )
-    text = {
-        "transform": [
-            *({"calculate": f"{condition} ? 1 : 0", "as": name} for name, condition in counted.items()),
-            {"aggregate": [{"op": "sum", "field": name, "as": name} for name in counted]},
-            {"calculate": told, "as": "told"},
-        ],
-        "height": 50,
-        "mark": {"type": "text", "align": "left", "baseline": "top", "fontSize": 13, "x": 0, "y": 0},
-        "encoding": {"text": {"field": "told"}},
-    }
+    text = _words(
+        50,
+        *({"calculate": f"{condition} ? 1 : 0", "as": name} for name, condition in counted.items()),
+        {"aggregate": [{"op": "sum", "field": name, "as": name} for name in counted]},
+        {"calculate": told, "as": "told"},
+    )
     width, height = pictures[0].size
     picture = {
         "transform": [{"filter": {"param": "picked", "empty": False}}],
         "height": HEIGHT + 24,
         "layer": [
-            {
-                "mark": {
-                    "type": "image",
-                    "description": "The chosen picture, beside itself with its heat map",
-                    "width": HEIGHT * width / height,
-                    "height": HEIGHT,
-                    "align": "left",
-                    "baseline": "top",
-                    "x": 0,
-                    "y": 0,
-                },
-                "encoding": {"url": {"field": "picture"}},
-            },
+            _picture("The chosen picture, beside itself with its heat map", HEIGHT * width / height, HEIGHT),
             {
                 "transform": [{"calculate": "datum.class + ': ' + format(datum.score, '.3f')", "as": "told"}],
                 "mark": {"type": "text", "align": "left", "baseline": "top", "x": 0, "y": HEIGHT + 8, "fontSize": 13},
@@ -177,7 +164,7 @@ def scores(table: pd.DataFrame, pictures: Sequence[Image.Image], threshold: floa
                 text,
                 picture,
             ],
-            "config": {"view": {"stroke": None}, "background": "white"},
+            "config": CONFIG,
         },
     )
 
@@ -221,7 +208,6 @@ def similarity(found: pd.DataFrame, rivals: Sequence[str], case: str, view: str)
     order = [NEAREST, ANOMALY, FROM_RIVAL, FARTHEST]
     fields = dict(zip(order, ("datum.n", "datum.a", "datum['r' + rival]", "datum['s' + rival]"), strict=True))
     chosen: list[dict[str, Any]] = [{"filter": "datum.case == anomalies && datum.view == seen"}]
-    # Short lines, for a narrow screen.
     told = (
         "isValid(datum['l' + rival]) ? ['nearness ' + format(datum['v' + rival], '.2f') + ' [' + "
         "format(datum['l' + rival], '.2f') + ', ' + format(datum['h' + rival], '.2f') + ']', "
@@ -272,18 +258,215 @@ def similarity(found: pd.DataFrame, rivals: Sequence[str], case: str, view: str)
                         "tooltip": {"field": "distance", "format": ".4f"},
                     },
                 },
+                _words(64, *chosen, {"calculate": tested, "as": "tested"}, {"calculate": told, "as": "told"}),
+            ],
+            "config": CONFIG,
+        },
+    )
+
+
+def forgetting(curves: pd.DataFrame, pictures: Mapping[str, Sequence[Image.Image]], run: str) -> Explorer:
+    """A fine-tuning, epoch by epoch: objective, held-out distance, validation, test, and heat maps.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        ``run``, ``measure`` (a key of ``tuned.CURVES``), ``epoch`` from 0 on, and ``value``.
+    pictures : mapping of str to sequence of PIL image
+        For each run what is shown of every epoch, from epoch 0 on.
+    run : str
+        What is shown first.
+
+    Raises
+    ------
+    ValueError
+        If a run has not one picture for each of its epochs.
+    """
+    for name, part in curves.groupby("run"):
+        if len(pictures.get(str(name), ())) != part["epoch"].nunique():
+            raise ValueError(f"{name!r} needs one picture for each of its {part['epoch'].nunique()} epochs.")
+    frozen = curves[curves["epoch"] == 0].set_index(["run", "measure"])["value"]
+    before = frozen.reindex(pd.MultiIndex.from_frame(curves[["run", "measure"]])).to_numpy()
+    is_distance = curves["measure"].isin([training.LOSS, training.HELD_OUT])
+    curves = curves.assign(
+        change=(curves["value"] / before).where(is_distance, curves["value"] - before),
+        measure=curves["measure"].map(tuned.CURVES),
+    )
+    rows = [
+        {key: _short(value) for key, value in row.items()}
+        for row in curves[["run", "measure", "epoch", "value", "change"]].to_dict("records")
+    ]
+    chosen = {"filter": "datum.run == shown"}
+    here = {"filter": "datum.epoch == epoch"}
+    line = {
+        "data": {"values": [{}]},
+        "mark": {"type": "rule", "strokeDash": [4, 3], "size": 2, "aria": False},
+        "encoding": {"x": {"datum": {"expr": "epoch"}, "type": "quantitative"}},
+    }
+    names = list(tuned.CURVES.values())
+    longest = int(curves["epoch"].max())
+
+    def panel(measures: list[str], title: str) -> dict[str, Any]:
+        lines = {
+            "transform": [chosen, {"filter": {"field": "measure", "oneOf": measures}}],
+            "mark": {"type": "line", "point": True},
+            "encoding": {
+                "x": {
+                    "field": "epoch",
+                    "type": "quantitative",
+                    "axis": {"values": list(range(longest + 1)), "format": "d"},
+                },
+                "y": {"field": "change", "type": "quantitative", "scale": {"zero": False}, "title": title},
+                "color": {
+                    "field": "measure",
+                    "type": "nominal",
+                    "scale": {"domain": names, "range": plots.PALETTE[:4]},
+                    "legend": LEGEND | {"values": measures},
+                },
+                "tooltip": [{"field": "measure"}, {"field": "epoch"}, {"field": "value", "format": ".4f"}],
+            },
+        }
+        return {"height": 110, "layer": [lines, line]}
+
+    forms = dict(zip(names, (".4~g", ".4~g", ".3f", ".3f"), strict=True))
+    told = [f"'{name}: ' + format(datum['{name}'], '{form}')" for name, form in forms.items()]
+    shots = [
+        {"run": name, "epoch": epoch, "picture": _embedded(picture, TALL)}
+        for name, epochs in pictures.items()
+        for epoch, picture in enumerate(epochs)
+    ]
+    width, height = pictures[run][0].size
+    shown = curves[curves["run"] == run].assign(value=lambda rows: rows["change"])
+    panels = {
+        name: names[2 * number : 2 * number + 2] for number, name in enumerate(("distance / frozen", "AUROC - frozen"))
+    }
+    shown["panel"] = shown["measure"].map({name: panel for panel, members in panels.items() for name in members})
+    return Explorer(
+        plots.curve_grid(shown, "epoch", "measure", "panel", "", "epoch", own_scales=True),
+        {
+            "$schema": SCHEMA,
+            "description": "A fine-tuning epoch by epoch: objective, validation, test AUROC and heat maps",
+            "data": {"values": rows},
+            "params": [
+                {"name": "shown", "value": run, "bind": _choice("Run", list(pictures))},
+                {"name": "epoch", "value": 0, "bind": _slider("Epoch", 0, longest, 1)},
+            ],
+            "resolve": {"legend": {"color": "independent"}},
+            "vconcat": [
+                *(panel(members, title) for title, members in panels.items()),
+                _words(
+                    72,
+                    chosen,
+                    here,
+                    {"pivot": "measure", "value": "value", "groupby": ["epoch"]},
+                    {"calculate": f"[{', '.join(told)}]", "as": "told"},
+                ),
                 {
-                    "height": 64,
-                    "transform": [
-                        *chosen,
-                        {"calculate": tested, "as": "tested"},
-                        {"calculate": told, "as": "told"},
-                    ],
-                    "mark": {"type": "text", "align": "left", "baseline": "top", "fontSize": 13, "x": 0, "y": 0},
-                    "encoding": {"text": {"field": "told"}},
+                    "data": {"values": shots},
+                    "transform": [chosen, here],
+                    "height": TALL,
+                    **_picture(
+                        "Test images, each beside itself with its heat map in the chosen epoch",
+                        TALL * width / height,
+                        TALL,
+                    ),
                 },
             ],
-            "config": {"view": {"stroke": None}, "background": "white"},
+            "config": CONFIG,
+        },
+    )
+
+
+def labels(lines: pd.DataFrame, case: str) -> Explorer:
+    """What labels buy and what transfer buys, by the number of labelled anomalies.
+
+    Parameters
+    ----------
+    lines : DataFrame
+        Rows of ``labelled.along_shots`` with ``case`` (what they are of) and ``method`` (``labelled.SEEN`` or
+        ``labelled.UNSEEN``), one division each.
+    case : str
+        What is shown first.
+    """
+    steps = list(dict.fromkeys(lines.sort_values("k", key=lambda k: k.replace(labelled.ALL, np.inf))["labels"]))
+    features = {labelled.WITHOUT: "random", labelled.WITH: "transferred"}
+    lines = lines.reset_index(drop=True)
+    lines["line"] = lines["start"].map(features) + ", " + lines["method"]
+    lines["step"] = lines["labels"].map(steps.index)
+    names = list(dict.fromkeys(lines["line"]))
+    lines["none"] = lines.sort_values("step", kind="stable").groupby(["case", "line"])["value"].transform("first")
+    kept = ["case", "line", "step", "labels", "value", "low", "high", "none"]
+    rows = [{key: _short(value) for key, value in row.items()} for row in lines[kept].to_dict("records")]
+    chosen = {"filter": "datum.case == shown"}
+    colour = {
+        "field": "line",
+        "type": "nominal",
+        "scale": {"domain": names, "range": plots.PALETTE[: len(names)]},
+        "legend": LEGEND,
+    }
+    x = {"field": "labels", "type": "ordinal", "sort": steps, "title": "labelled anomalies", "axis": {"labelAngle": 0}}
+    value = {"field": "value", "type": "quantitative", "scale": {"zero": False}, "title": "AUROC"}
+    of = {start: f"datum.line == '{name}, {labelled.SEEN}'" for start, name in features.items()}
+    counted = {
+        "without": f"{of[labelled.WITHOUT]} ? datum.value",
+        "transfer": f"{of[labelled.WITH]} ? datum.none",
+        "both": f"{of[labelled.WITH]} ? datum.value",
+    }
+    told = (
+        "['with ' + datum.labels + ' labelled anomalies:', "
+        "'labels alone: ' + format(datum.without, '.3f'), 'transfer alone: ' + format(datum.transfer, '.3f'), "
+        "'both: ' + format(datum.both, '.3f'), "
+        "'transfer minus labels: ' + format(datum.transfer - datum.without, '+.3f')]"
+    )
+    return Explorer(
+        plots.level_profile(lines[lines["case"] == case], "labels", "line", xlabel="labelled anomalies"),
+        {
+            "$schema": SCHEMA,
+            "description": "AUROC by the number of labelled anomalies, with and without transferred features",
+            "data": {"values": rows},
+            "params": [
+                {"name": "shown", "value": case, "bind": _choice("Data", list(dict.fromkeys(lines["case"])))},
+                {
+                    "name": "known",
+                    "value": 0,
+                    "bind": _slider("Labelled anomalies, step", 0, len(steps) - 1, 1),
+                },
+            ],
+            "vconcat": [
+                {
+                    "height": 180,
+                    "transform": [chosen],
+                    "layer": [
+                        {
+                            "mark": {"type": "area", "opacity": 0.15},
+                            "encoding": {
+                                "x": x,
+                                "y": value | {"field": "low"},
+                                "y2": {"field": "high"},
+                                "color": colour,
+                            },
+                        },
+                        {"mark": {"type": "line", "point": True}, "encoding": {"x": x, "y": value, "color": colour}},
+                        {
+                            "transform": [{"filter": "datum.step == known"}],
+                            "mark": {"type": "rule", "strokeDash": [4, 3], "size": 2, "aria": False},
+                            "encoding": {"x": x},
+                        },
+                    ],
+                },
+                _words(
+                    88,
+                    chosen,
+                    {"filter": "datum.step == known"},
+                    *({"calculate": f"{condition} : null", "as": name} for name, condition in counted.items()),
+                    {
+                        "aggregate": [{"op": "max", "field": name, "as": name} for name in counted],
+                        "groupby": ["labels"],
+                    },
+                    {"calculate": told, "as": "told"},
+                ),
+            ],
+            "config": CONFIG,
         },
     )
 
@@ -292,6 +475,25 @@ def _named(measure: str) -> str:
     """The title of a measure, marked if larger values of it are nearer."""
     known = measures.get(measure)
     return known.title + ("" if known.farther else " (a likeness)")
+
+
+def _words(height: int, *transform: dict[str, Any]) -> dict[str, Any]:
+    """Lines of text: the field ``told`` that the transform ends with. Short ones, for a narrow screen."""
+    return {
+        "height": height,
+        "transform": list(transform),
+        "mark": {"type": "text", "align": "left", "baseline": "top", "fontSize": 13, "x": 0, "y": 0},
+        "encoding": {"text": {"field": "told"}},
+    }
+
+
+def _picture(description: str, width: float, height: float) -> dict[str, Any]:
+    """The picture of the field ``picture``, from the upper left corner on."""
+    place = {"align": "left", "baseline": "top", "x": 0, "y": 0}
+    return {
+        "mark": {"type": "image", "description": description, "width": width, "height": height, **place},
+        "encoding": {"url": {"field": "picture"}},
+    }
 
 
 def _choice(name: str, options: Sequence[Any]) -> dict[str, Any]:
@@ -311,9 +513,9 @@ def _slider(name: str, low: float, high: float, step: float) -> dict[str, Any]:
     return {"input": "range", "name": name, "min": round(low, 4), "max": round(high, 4), "step": round(step, 4)}
 
 
-def _embedded(picture: Image.Image) -> str:
+def _embedded(picture: Image.Image, height: int = HEIGHT) -> str:
     """A small JPEG as a data address."""
     buffer = io.BytesIO()
-    width = round(HEIGHT * picture.width / picture.height)
-    picture.convert("RGB").resize((width, HEIGHT)).save(buffer, format="JPEG", quality=QUALITY)
+    width = round(height * picture.width / picture.height)
+    picture.convert("RGB").resize((width, height)).save(buffer, format="JPEG", quality=QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

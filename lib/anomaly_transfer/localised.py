@@ -17,7 +17,7 @@ from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.detectors.base import Localiser, pixel_scores
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import Interval, evaluate, localisation, paired_difference, paired_localisation
-from anomaly_transfer.features import map_levels
+from anomaly_transfer.features import Features, map_levels
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import Fold
 from anomaly_transfer.store import Store
@@ -144,12 +144,52 @@ def heat(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile
         network = tuning.network(epoch)
         train, new = (store.features(part, network, side, levels) for part in (images, test))
         for name in DETECTORS:
-            detector = detectors.make(name)
-            assert isinstance(detector, Localiser)
-            detector.fit(train)
-            scores[name, state], found = detector.scored(new)
-            maps[name, state] = np.stack([pixel_scores(one, side).astype(np.float32) for one in found])
+            scores[name, state], maps[name, state] = _scored(name, train, new, side)
     return Heat(fold.test[known], [mask for mask in masks if mask is not None], epochs, maps, scores)
+
+
+def over_epochs(
+    category: Category,
+    fold: Fold,
+    variant: str,
+    seed: int,
+    sizes: Profile,
+    rows: np.ndarray,
+    detector: str = "patch-shared",
+    store: Store | None = None,
+) -> np.ndarray:
+    """Heat maps of some images by the network of every epoch of a fine-tuning, epoch 0 first.
+
+    Parameters
+    ----------
+    category, fold, variant, seed, sizes, store
+        As in ``tuned.run``, whose finished training is used.
+    rows : int array, shape (n,)
+        The images, as rows of the category.
+    detector : str
+        One of :data:`DETECTORS`, fitted anew in each epoch on the images that the network was tuned on.
+
+    Returns
+    -------
+    float32 array, shape (n_epochs + 1, n, side, side)
+    """
+    store = store or Store()
+    tuning, images = tuned.trained(category, fold, variant, seed, sizes, store)
+    side, levels = category.input_side(sizes.tuned_image_size), map_levels(tuning.start)
+    found = []
+    for epoch in range(tuning.epochs + 1):
+        network = tuning.network(epoch)
+        train, new = (store.features(part, network, side, levels) for part in (images, category.images.take(rows)))
+        found.append(_scored(detector, train, new, side)[1])
+    return np.stack(found)
+
+
+def _scored(name: str, train: Features, new: Features, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of images and of their pixels by a detector that is fitted on others."""
+    detector = detectors.make(name)
+    assert isinstance(detector, Localiser)
+    scores, maps = detector.fit(train).scored(new)
+    return scores, np.stack([pixel_scores(one, side).astype(np.float32) for one in maps])
 
 
 def _rows(category: Category, variant: str, seed: int, sizes: Profile, store: Store) -> pd.DataFrame:

@@ -373,6 +373,15 @@ def overlay(image: Image.Image, scores: np.ndarray, low: float, high: float) -> 
     return both
 
 
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size below one another, with a thin white line between them."""
+    width, height = pictures[0].size
+    tall = Image.new("RGB", (width, len(pictures) * (height + 4) - 4), "white")
+    for number, picture in enumerate(pictures):
+        tall.paste(picture, (0, number * (height + 4)))
+    return tall
+
+
 def heat_table(table: pd.DataFrame, label: str = "AUROC", low: float = 0.5, high: float = 1.0) -> Figure:
     """Numbers of a two-way table, shaded from ``low`` to ``high``; what is missing stays blank.
 

@@ -62,6 +62,13 @@ FEWEST = 20
 #: What is told of a fold and epoch besides the history of the run: the test AUROC, and how alike features and
 #: distances of the test images are to those of the frozen network.
 TEST = "test AUROC"
+#: What is followed epoch by epoch, and how figures call it.
+CURVES = {
+    training.LOSS: "objective (training)",
+    training.HELD_OUT: "distance, held-out normal",
+    "validation": "validation (AUROC)",
+    TEST: "test (AUROC), revealed",
+}
 #: Measures of Part I; CKA also of whitened features, in which the Mahalanobis distance is the Euclidean one.
 MEASURES = ("cka", "svcca", "rsa")
 WHITENED, RANKS = "cka, whitened", "rank correlation of distances"

@@ -19,6 +19,14 @@ def behind(chapter, label):
     return pd.DataFrame(cell["outputs"][0]["data"][MIME]["data"]["values"])
 
 
+def opened(tab, address, label):
+    """The figure, made live by coming into view."""
+    tab.goto(address)
+    tab.locator(f"#{label}").scroll_into_view_if_needed()
+    tab.wait_for_selector(f"#{label}.live .explorer svg", timeout=15_000)
+    return tab.locator(f"#{label}")
+
+
 @pytest.fixture(scope="module")
 def data(site):
     return behind("20_own", LABEL)
@@ -27,9 +35,7 @@ def data(site):
 @pytest.fixture(params=["served", "from disk"])
 def figure(request, site, served, browser):
     tab = browser.new_page()
-    tab.goto(f"{served if request.param == 'served' else site.as_uri()}/{PAGE}")
-    tab.wait_for_selector(f"#{LABEL}.live .explorer svg", timeout=15_000)
-    yield tab.locator(f"#{LABEL}")
+    yield opened(tab, f"{served if request.param == 'served' else site.as_uri()}/{PAGE}", LABEL)
     tab.close()
 
 
@@ -105,8 +111,7 @@ def test_without_scripts_and_in_print_the_picture_stays(served, browser):
     assert tab.locator(f"#{LABEL} img").is_visible()
     context.close()
     tab = browser.new_page()
-    tab.goto(f"{served}/{PAGE}")
-    tab.wait_for_selector(f"#{LABEL}.live")
+    opened(tab, f"{served}/{PAGE}", LABEL)
     assert not tab.locator(f"#{LABEL} img").first.is_visible()
     tab.emulate_media(media="print")
     assert tab.locator(f"#{LABEL} img").first.is_visible()
@@ -117,9 +122,7 @@ def test_without_scripts_and_in_print_the_picture_stays(served, browser):
 def test_a_chosen_comparison_is_the_recorded_one(served, browser):
     rows = behind("05_hypothesis", "fig-similarity")
     tab = browser.new_page()
-    tab.goto(f"{served}/notebooks/05_hypothesis.html")
-    tab.wait_for_selector("#fig-similarity.live .explorer svg", timeout=15_000)
-    figure = tab.locator("#fig-similarity")
+    figure = opened(tab, f"{served}/notebooks/05_hypothesis.html", "fig-similarity")
     scaled, unscaled = rows[rows["l1"].notna()], rows[rows["l1"].isna()]
     for row in (scaled.iloc[0], scaled.iloc[-1], unscaled.iloc[0]):
         chosen = {"Anomalies": row["case"], "Measure, level": row["view"], "Rival": "materials"}
@@ -137,6 +140,61 @@ def test_a_chosen_comparison_is_the_recorded_one(served, browser):
     tab.close()
 
 
-@pytest.mark.parametrize("chapter", ["05_hypothesis", "20_own"])
+def values_told(figure):
+    """The numbers in the lines of text below a figure, by what stands before them."""
+    lines = figure.locator("svg text tspan").all_text_contents()
+    told = [line.replace("\u2212", "-").rpartition(": ") for line in lines if ": " in line]
+    return {name: float(value) for name, _, value in told}
+
+
+def test_an_epoch_tells_what_was_measured_in_it(served, browser):
+    rows = behind("09_finetuning", "fig-epochs")
+    tab = browser.new_page()
+    figure = opened(tab, f"{served}/notebooks/09_finetuning.html", "fig-epochs")
+    slider = figure.get_by_role("slider", name="Epoch")
+    for run in rows["run"].unique():
+        pictures = set()
+        figure.get_by_role("combobox", name="Run").select_option(label=run)
+        slider.focus()
+        slider.press("Home")
+        for epoch in sorted(rows["epoch"].unique()):
+            tab.wait_for_timeout(200)
+            there = rows[(rows["run"] == run) & (rows["epoch"] == epoch)]
+            assert values_told(figure) == pytest.approx(
+                dict(zip(there["measure"], there["value"], strict=True)), abs=6e-4
+            )
+            pictures.add(figure.locator("svg image").last.get_attribute("href"))
+            slider.press("ArrowRight")
+        assert len(pictures) == rows["epoch"].nunique()
+    tab.close()
+
+
+def test_a_number_of_labels_tells_both_ways(served, browser):
+    rows = behind("14_labels", "fig-labels-slider")
+    tab = browser.new_page()
+    figure = opened(tab, f"{served}/notebooks/14_labels.html", "fig-labels-slider")
+    slider = figure.get_by_role("slider", name="Labelled anomalies, step")
+    for case in rows["case"].unique()[:3]:
+        figure.get_by_role("combobox", name="Data").select_option(label=case)
+        slider.focus()
+        slider.press("Home")
+        at = rows[rows["case"] == case].set_index(["line", "step"])["value"]
+        for step in range(int(rows["step"].max()) + 1):
+            tab.wait_for_timeout(200)
+            alone, transfer = at["random, types seen", step], at["transferred, types seen", 0]
+            assert values_told(figure) == pytest.approx(
+                {
+                    "labels alone": alone,
+                    "transfer alone": transfer,
+                    "both": at["transferred, types seen", step],
+                    "transfer minus labels": transfer - alone,
+                },
+                abs=6e-4,
+            )
+            slider.press("ArrowRight")
+    tab.close()
+
+
+@pytest.mark.parametrize("chapter", ["05_hypothesis", "09_finetuning", "14_labels", "20_own"])
 def test_an_explorer_is_small(site, chapter):
     assert (site / "_static" / "explorers" / f"{chapter}.js").stat().st_size < 300_000

@@ -5,8 +5,10 @@ import re
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from zipfile import ZipFile
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from tests.book.conftest import EXECUTED, ROOT, SITE
 
@@ -18,10 +20,12 @@ CONTENT = [page for page in PAGES if page.startswith(("book/", "notebooks/"))]
 
 
 #: Claims' pages come from one template: one each with many cases, with one, and with none is looked at in a browser.
+#: So do the exercises.
 BROWSED = [
     page
     for page in CONTENT
-    if "/claims/" not in page or Path(page).stem in ("P2d-stand-ins", "P3b-mnist", "P2c-detection")
+    if ("/claims/" not in page or Path(page).stem in ("P2d-stand-ins", "P3b-mnist", "P2c-detection"))
+    and ("/exercises/" not in page or Path(page).stem in ("01_data", "16_side"))
 ]
 
 
@@ -163,10 +167,37 @@ def test_the_page_of_executions_lists_every_chapter(site):
     assert "torch: " in page.get_text()
 
 
-@pytest.mark.parametrize("width", [1400, 400])
+def test_all_executed_notebooks_come_in_one_file(site):
+    link = soup("book/executions.html").find("a", string=re.compile("All executed notebooks"))
+    with ZipFile(site / "book" / link["href"]) as file:
+        assert sorted(file.namelist()) == [f"executed/{chapter}.ipynb" for chapter in CHAPTERS]
+        for name in file.namelist():
+            assert file.read(name) == (EXECUTED / Path(name).name).read_bytes()
+
+
+def test_the_first_mention_of_a_term_shows_its_meaning(site):
+    page = soup("notebooks/02_frozen.html")
+    links = page.select("article a.term")
+    terms = [link.get_text() for link in links]
+    assert "AUROC" in terms
+    assert len(terms) == len(set(map(str.lower, terms)))
+    for link in links:
+        entry = soup("book/glossary.html").find(id=link["href"].split("#")[1])
+        assert entry.get_text().lower().startswith(link.get_text().lower().removesuffix("s"))
+        assert " ".join(entry.find_next("dd").get_text().split()) == link["title"]
+
+
+def test_a_citation_shows_what_it_cites(site):
+    titles = [
+        link.get("title", "") for link in soup("notebooks/02_frozen.html").select("article a[href*=bibliography]")
+    ]
+    assert any("EfficientNet" in title for title in titles)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (400, "dark")])
 @pytest.mark.parametrize("page", BROWSED)
-def test_in_a_browser(served, browser, page, width):
-    tab = browser.new_page(viewport={"width": width, "height": 900})
+def test_in_a_browser(served, browser, page, width, scheme):
+    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     problems = []
     tab.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: problems.append(str(error)))
@@ -177,8 +208,20 @@ def test_in_a_browser(served, browser, page, width):
     assert problems == []
     overflow = tab.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
     assert overflow <= 1, f"{page} is {overflow} px too wide at {width} px"
-    if tab.locator("div.math").count():
-        tab.wait_for_selector("mjx-container", timeout=10_000)
+    found = Axe().run(tab).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+    tab.close()
+
+
+@pytest.mark.parametrize("page", BROWSED)
+def test_a_page_is_light_and_soon_there(served, browser, page):
+    tab = browser.new_page()
+    sizes = []
+    tab.on("response", lambda response: sizes.append(len(response.body())))
+    tab.goto(f"{served}/{page}", wait_until="load")
+    interactive = tab.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")
+    assert sum(sizes) <= 1.5e6, f"{sum(sizes) / 1e6:.2f} MB"
+    assert interactive <= 2000, f"{interactive:.0f} ms"
     tab.close()
 
 

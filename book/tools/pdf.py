@@ -1,0 +1,51 @@
+"""Print the built book into one file: python book/tools/pdf.py FOLDER FILE (BOOK_PROFILE names the executed chapters).
+
+Sphinx puts all pages into one, in which numbers and references go on working; Chromium prints that, with an outline.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from build import build
+from playwright.sync_api import sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FOOTER = '<div style="width: 100%; font-size: 8px; text-align: center;"><span class="pageNumber"></span></div>'
+
+
+def print_book(folder: Path, file: Path) -> None:
+    """Build the page of all pages into ``folder``, and print it to ``file``."""
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        raise SystemExit("No Chromium was found that could print the book: apt-get install chromium")
+    if code := build(folder, "singlehtml"):
+        raise SystemExit(code)
+    page = next(folder.rglob("singlehtml/index.html"))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.goto(page.as_uri(), wait_until="load", timeout=300_000)
+        # Pictures load when they come into view.
+        tab.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
+        tab.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => null)))")
+        tab.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        margin = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
+        tab.pdf(
+            path=file,
+            format="A4",
+            margin=margin,
+            outline=True,
+            tagged=True,
+            display_header_footer=True,
+            header_template="<span></span>",
+            footer_template=FOOTER,
+        )
+        browser.close()
+
+
+if __name__ == "__main__":
+    print_book(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())

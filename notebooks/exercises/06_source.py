@@ -1,0 +1,160 @@
+# %% [markdown]
+# # Exercises: normal data as a source domain
+#
+# To [](../06_source.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
+
+# %% tags=["remove-cell"]
+# On Colab this installs the book's package; anywhere else it does nothing.
+import importlib.util
+
+if importlib.util.find_spec("anomaly_transfer") is None:
+    get_ipython().run_line_magic(
+        "pip",
+        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
+    )
+
+# %%
+import numpy as np
+import torch
+
+from anomaly_transfer import selfsupervised
+
+rng = np.random.default_rng(0)
+
+# %% [markdown]
+# ## Warm-up: few shots, drawn fairly
+#
+# Draw `k` labelled normal and `k` labelled anomalous images to learn from. No test image may share a group with them, so everything else
+# of *their groups* is set aside. Return the rows to learn from and the rows that may be tested on.
+
+
+# %% tags=["exercise"]
+def few_shots(labels, groups, k, rng):
+    """Rows of k images of each label, and the rows that share no group with them."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["mistake"]
+# Not the same image, but the next crop of the same photograph.
+def few_shots(labels, groups, k, rng):
+    shots = np.concatenate(
+        [
+            rng.choice(np.flatnonzero(labels == label), k, replace=False)
+            for label in (0, 1)
+        ]
+    )
+    return shots, np.setdiff1d(np.arange(len(labels)), shots)
+
+
+# %% tags=["solution"]
+def few_shots(labels, groups, k, rng):
+    shots = np.concatenate(
+        [
+            rng.choice(np.flatnonzero(labels == label), k, replace=False)
+            for label in (0, 1)
+        ]
+    )
+    return shots, np.flatnonzero(~np.isin(groups, groups[shots]))
+
+
+# %% tags=["check"]
+groups = np.repeat(np.arange(40), 5)
+labels = rng.integers(0, 2, 200)
+for k in (1, 5):
+    shots, test = few_shots(labels, groups, k, rng)
+    assert len(set(shots)) == 2 * k and labels[shots].sum() == k
+    assert not set(groups[shots]) & set(groups[test]), (
+        "a photograph is on both sides"
+    )
+    assert set(groups[test]) | set(groups[shots]) == set(groups), (
+        "too much set aside"
+    )
+
+# %% [markdown]
+# ## Look closer: whose mean, whose spread?
+#
+# A linear classifier on ten labelled images wants features on one scale. Five anomalies are a poor source of a mean; the many *normal*
+# images of the source domain are a good one. Standardise `x` with them. A channel that never varies among them must not become
+# infinite: leave it out (set it to 0).
+
+
+# %% tags=["exercise"]
+def standardised(x, source):
+    """x in units of the source's spread, 0 where the source does not vary."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["mistake"]
+# The labelled images standardise themselves: what they have in common, a shift of all
+# anomalies, is gone when only anomalies are passed.
+def standardised(x, source):
+    spread = x.std(axis=0)
+    return np.where(
+        spread > 0, (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1), 0
+    )
+
+
+# %% tags=["solution"]
+def standardised(x, source):
+    spread = source.std(axis=0)
+    moved = x - source.mean(axis=0)
+    return np.where(spread > 0, moved / np.where(spread > 0, spread, 1), 0)
+
+
+# %% tags=["check"]
+source = rng.normal(size=(500, 3)) * [1, 10, 0] + [5, 0, 2]
+x = np.array([[6.0, 10.0, 9.0], [4.0, -10.0, 2.0]])
+found = standardised(x, source)
+assert np.isfinite(found).all() and (found[:, 2] == 0).all()
+assert np.allclose(found[:, :2], [[1, 1], [-1, -1]], atol=0.2)
+assert np.allclose(standardised(x[:1], source), found[:1]), (
+    "it depends on the others"
+)
+
+# %% [markdown]
+# ## Build: the loss that needs no label
+#
+# Each image gives two views. Each view is to find its partner among *all* other views: a cross-entropy over cosines divided by the
+# temperature $\tau$, where a view may not find itself. Write it for `first[i]` and `second[i]`, views of image `i`.
+
+
+# %% tags=["exercise"]
+def contrast(first, second, temperature):
+    """NT-Xent (SimCLR), a scalar tensor."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["mistake"]
+# Only views of the other kind are rivals here; the views of the same kind push too.
+def contrast(first, second, temperature):
+    a, b = (
+        torch.nn.functional.normalize(views, dim=1) for views in (first, second)
+    )
+    return torch.nn.functional.cross_entropy(
+        a @ b.T / temperature, torch.arange(len(a))
+    )
+
+
+# %% tags=["solution"]
+def contrast(first, second, temperature):
+    z = torch.nn.functional.normalize(torch.cat([first, second]), dim=1)
+    cosines = z @ z.T / temperature
+    cosines.fill_diagonal_(-torch.inf)
+    n = len(first)
+    partner = torch.cat([torch.arange(n) + n, torch.arange(n)])
+    return torch.nn.functional.cross_entropy(cosines, partner)
+
+
+# %% tags=["check"]
+torch.manual_seed(0)
+for n in (2, 8):
+    first = torch.randn(n, 6)
+    second = first + 0.5 * torch.randn(n, 6)
+    expected = selfsupervised.contrast(first, second)
+    assert torch.isclose(
+        contrast(first, second, selfsupervised.TEMPERATURE), expected
+    )
+    assert torch.isclose(
+        contrast(5 * first, second, selfsupervised.TEMPERATURE), expected
+    )

@@ -1,0 +1,137 @@
+# %% [markdown]
+# # Exercises: side by side
+#
+# To [](../16_side.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
+
+# %% tags=["remove-cell"]
+# On Colab this installs the book's package; anywhere else it does nothing.
+import importlib.util
+
+if importlib.util.find_spec("anomaly_transfer") is None:
+    get_ipython().run_line_magic(
+        "pip",
+        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
+    )
+
+# %%
+import numpy as np
+from scipy.stats import norm, rankdata
+
+rng = np.random.default_rng(0)
+
+# %% [markdown]
+# ## Warm-up: mean ranks
+#
+# `auroc[dataset, method]`. Rank the methods on each data set (1 is best, equal methods share the mean of their ranks), and return the mean rank of each.
+
+
+# %% tags=["exercise"]
+def mean_ranks(auroc):
+    """Mean over the data sets of each method's rank, shape (n_methods,)."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["mistake"]
+# The first column wins every tie, for standing first.
+def mean_ranks(auroc):
+    return (np.argsort(np.argsort(-auroc, axis=1, kind="stable"), axis=1) + 1).mean(
+        axis=0
+    )
+
+
+# %% tags=["solution"]
+def mean_ranks(auroc):
+    return rankdata(-auroc, axis=1).mean(axis=0)
+
+
+# %% tags=["check"]
+auroc = np.array([[0.9, 0.9, 0.5], [0.7, 0.8, 0.6]])
+assert np.allclose(mean_ranks(auroc), [1.75, 1.25, 3])
+many = np.round(rng.random((50, 6)), 1)
+assert np.isclose(mean_ranks(many).mean(), 3.5), "ranks are shared out, not won"
+assert np.allclose(mean_ranks(many[:, ::-1]), mean_ranks(many)[::-1]), (
+    "the order of columns"
+)
+
+# %% [markdown]
+# ## Look closer: add evidence, not numbers
+#
+# {eq}`eq-combined` puts the detectors' log scores on one scale before it adds them. `known` are scores of normal images, out of fold, and `scores` those to judge, one column a detector.
+# Take $m_j$ and $d_j$ as mean and standard deviation of the logs of the normal scores.
+
+
+# %% tags=["exercise"]
+def combined(known, scores):
+    """Sum over the detectors of the standardised log scores, shape (n,)."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["mistake"]
+# The logarithm takes out the factor, not the spread: a noisy detector still outvotes a calm one.
+def combined(known, scores):
+    return (np.log(scores) - np.log(known).mean(axis=0)).sum(axis=1)
+
+
+# %% tags=["solution"]
+def combined(known, scores):
+    logs = np.log(known)
+    return ((np.log(scores) - logs.mean(axis=0)) / logs.std(axis=0)).sum(axis=1)
+
+
+# %% tags=["check"]
+def two(n, calm, noisy):
+    return np.exp(
+        np.c_[calm + 0.1 * rng.normal(size=n), noisy + 2 * rng.normal(size=n)]
+    )
+
+
+known, normal, defective = two(500, 0, 0), two(500, 0, 0), two(500, 0.5, 0)
+
+
+def wins(of):
+    return (of(defective)[:, None] > of(normal)[None]).mean()
+
+
+assert wins(lambda x: combined(known, x)) > 0.95, (
+    "the calm detector knows, and is not heard"
+)
+factor = np.array([1000, 0.01])
+assert np.allclose(
+    combined(known * factor, normal * factor), combined(known, normal)
+)
+
+# %% [markdown]
+# ## Build: as rare as that
+#
+# Another scale is the tail: how rare is such a score among normal images? With $p_j$ estimated from `n` normal scores, and never 0, add $\Phi^{-1}(1 - p_j)$ (Stouffer's way). Return the
+# sum. (The solution ranks a new score among the known ones.)
+
+
+# %% tags=["exercise"]
+def stouffer(known, scores):
+    """Sum over the detectors of the normal quantile of one minus the tail share."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["mistake"]
+# A score that no normal image reached gets p = 0 and counts for ever.
+def stouffer(known, scores):
+    return norm.isf((known[None] >= scores[:, None]).mean(axis=1)).sum(axis=1)
+
+
+# %% tags=["solution"]
+def stouffer(known, scores):
+    at_least = (known[None] >= scores[:, None]).sum(axis=1)
+    p = (1 + at_least) / (2 + len(known))
+    return norm.isf(p).sum(axis=1)
+
+
+# %% tags=["check"]
+found = stouffer(known, np.r_[normal, defective, 1e9 * normal[:5]])
+assert np.isfinite(found).all(), "one detector must not decide alone, for ever"
+assert np.allclose(
+    found, stouffer(known**3, np.r_[normal, defective, 1e9 * normal[:5]] ** 3)
+)
+assert abs(found[:500].mean()) < 0.3, "normal images are at zero"
+assert found[500:1000].mean() > found[:500].mean() + 1
