@@ -13,6 +13,34 @@ from build import build
 from playwright.sync_api import sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+#: Code that the site folds away is left out; a chapter begins on a page of its own.
+STYLE = """
+details.hide, .headerlink, .prev-next-area { display: none !important; }
+section[id^="document-"], span[id^="document-"] + section { break-before: page; }
+figure, table, .cell_output img, div.highlight { break-inside: avoid; }
+.cell_output table td, .cell_output table th { white-space: normal !important; }
+.cell_output, .pst-scrollable-table-container { overflow: visible !important; }
+.contents { break-before: page; }
+"""
+#: A list of the chapters, behind the first page.
+CONTENTS = """
+() => {
+  const list = document.createElement('ul');
+  for (const start of document.querySelectorAll('span[id^="document-"]')) {
+    if (/claims|exercises/.test(start.id)) continue;
+    const link = document.createElement('a');
+    link.textContent = start.nextElementSibling.querySelector('h1, h2, h3').innerText.replace('#', '');
+    link.href = '#' + start.id;
+    list.append(document.createElement('li'));
+    list.lastChild.append(link);
+  }
+  const page = document.createElement('div');
+  page.className = 'contents';
+  page.innerHTML = '<h2>Contents</h2>';
+  page.append(list);
+  document.querySelector('span[id^="document-"]').before(page);
+}
+"""
 FOOTER = '<div style="width: 100%; font-size: 8px; text-align: center;"><span class="pageNumber"></span></div>'
 
 
@@ -23,7 +51,9 @@ def print_book(folder: Path, file: Path) -> None:
         raise SystemExit("No Chromium was found that could print the book: apt-get install chromium")
     if code := build(folder, "singlehtml"):
         raise SystemExit(code)
-    page = next(folder.rglob("singlehtml/index.html"))
+    # Sphinx writes the page into the folder of the first page, with addresses as from the folder above.
+    page = next(folder.rglob("singlehtml/book/index.html"))
+    page = page.rename(page.parents[1] / "print.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         tab = browser.new_page()
@@ -31,12 +61,15 @@ def print_book(folder: Path, file: Path) -> None:
         # Pictures load when they come into view.
         tab.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
         tab.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => null)))")
-        tab.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        tab.evaluate("document.querySelectorAll('details:not(.hide)').forEach((part) => { part.open = true; })")
+        tab.add_style_tag(content=STYLE)
+        tab.evaluate(CONTENTS)
         file.parent.mkdir(parents=True, exist_ok=True)
         margin = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
         tab.pdf(
             path=file,
             format="A4",
+            scale=0.7,
             margin=margin,
             outline=True,
             tagged=True,

@@ -75,6 +75,7 @@ def main() -> int:
     allowed = yaml.safe_load(ALLOWED.read_text(encoding="utf-8"))
     used, problems = set(), []
     pages = [*sorted((ROOT / "notebooks").glob("*.py")), *sorted((ROOT / "book").glob("*.md"))]
+    pages += sorted((ROOT / "book" / "parts").glob("*.md"))
     pages += [ROOT / "README.md", ROOT / "book" / "claims.yml"]
     for path in pages:
         for number, sentence in (hit for text in prose(path) for hit in found(text)):
