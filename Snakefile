@@ -60,7 +60,8 @@ def chapter_fingerprint(name):
 def site_fingerprint():
     """What the site depends on besides the chapters."""
     pages = {name: fingerprint.file_hash(name) for name in ("_config.yml", "_toc.yml", "pyproject.toml")}
-    return fingerprint.digest({"pages": pages, "book": fingerprint.tree_hash("book")})
+    folders = {name: fingerprint.tree_hash(name) for name in ("book", "notebooks/exercises")}
+    return fingerprint.digest({"pages": pages, **folders})
 
 
 rule site:

@@ -49,6 +49,17 @@ def test_the_stop_is_that_of_the_validation(heat, store, monkeypatch):
         assert np.array_equal(found.maps["patch-shared", localised.STOPPED], heat.maps["patch-shared", state])
 
 
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_maps_epoch_by_epoch_are_those_of_each_network(heat, store, detector):
+    whole = benchmarks.get("surfaces").load("brick", SMOKE.limit)
+    (fold,) = tuned.folds(whole, 0, SMOKE.tuned_folds, SMOKE.tuned_test)
+    rows = heat.rows[[3, 0]]
+    found = localised.over_epochs(whole, fold, "rate-1e-4", 0, SMOKE, rows, detector, store)
+    assert found.shape == (SMOKE.tuned_epochs + 1, 2, 32, 32)
+    np.testing.assert_allclose(found[0], heat.maps[detector, FROZEN][[3, 0]], rtol=1e-4)
+    np.testing.assert_allclose(found[-1], heat.maps[detector, LAST][[3, 0]], rtol=1e-4)
+
+
 def test_each_image_alone(heat):
     table = heat.by_image("patch-shared")
     assert list(table.columns) == list(STATES)

@@ -45,6 +45,14 @@ def test_more_than_three_panels_stand_in_two_columns_each_with_its_own_values():
     assert {axis.get_subplotspec().colspan.start for axis in shown} == {0, 1}
 
 
+def test_stacked_pictures_keep_their_order_and_pixels():
+    shades = [Image.new("RGB", (6, 5), (80 * n, 0, 0)) for n in range(3)]
+    tall = np.asarray(plots.stacked(shades))
+    assert tall.shape == (3 * 5 + 2 * 4, 6, 3)
+    assert list(tall[2::9, 0, 0]) == [0, 80, 160]
+    assert (tall[5:9] == 255).all()
+
+
 def test_overlay_uses_the_common_scale():
     image = Image.new("L", (20, 10), 128)
     cold, hot = (np.asarray(plots.overlay(image, np.full((8, 8), v), 0.0, 1.0)) for v in (0.0, 1.0))

@@ -72,9 +72,10 @@ def test_a_changed_notebook_reruns_itself_alone(copy):
     assert planned(copy) == ({"01_data"}, True)
 
 
-def test_a_changed_page_rebuilds_the_site_alone(copy):
-    path = copy / "book" / "glossary.md"
-    path.write_text(path.read_text() + "\nMore.\n")
+@pytest.mark.parametrize("page", ["book/glossary.md", "book/parts/ground.md", "notebooks/exercises/01_data.ipynb"])
+def test_a_changed_page_rebuilds_the_site_alone(copy, page):
+    path = copy / page
+    path.write_text(path.read_text().replace(" the ", " one ", 1))
     assert planned(copy) == (set(), True)
 
 
