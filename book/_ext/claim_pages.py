@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from docutils import nodes
+from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 
 from anomaly_transfer import benchmarks, claims
 from anomaly_transfer.claims import Claim, Finding
@@ -105,7 +108,26 @@ def _table(finding: Finding) -> str:
     return "\n".join(lines)
 
 
+class ClaimBoard(SphinxDirective):
+    """``{claim-board}``: every claim with its verdict and its effect, each a link to its page."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write the table as Markdown and parse it."""
+        for path in (claims_file(), results_folder() / claims.VERDICTS):
+            self.env.note_dependency(str(path))
+        board = claims.board(claims.ledger(), claims.recorded())
+        lines = ["| Claim | Verdict | Mean effect [95 % interval] | Must be |", "|---|---|--:|--:|"]
+        lines += [
+            f"| [{row['claim']}](/{FOLDER}{name}.md) | {row['verdict']} | {row['effect']} | {row['must be']} |"
+            for name, row in board.iterrows()
+        ]
+        holder = nodes.container()
+        self.state.nested_parse(StringList(lines, "claims"), 0, holder)
+        return holder.children
+
+
 def setup(app: Sphinx) -> dict:
     """Register with Sphinx."""
     app.connect("source-read", show_claim)
+    app.add_directive("claim-board", ClaimBoard)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

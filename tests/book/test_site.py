@@ -115,6 +115,14 @@ def test_every_claim_has_its_page(site, claim):
     assert board.find("a", href=f"../book/claims/{claim.id}.html")
 
 
+def test_the_landing_page_tells_every_claim_with_its_effect(site):
+    for name, row in claims.board(claims.ledger(), claims.recorded()).iterrows():
+        told = soup("book/index.html").find("a", href=f"claims/{name}.html").find_parent("tr").get_text(" ", strip=True)
+        assert row["claim"] in told
+        assert row["verdict"] in told
+        assert row["effect"] in told.replace("\u2212", "-")
+
+
 def test_every_chapter_opens_on_colab_and_downloads(site):
     config = (ROOT / "_config.yml").read_text()
     slug = next(line for line in config.splitlines() if "github.com" in line).split("github.com/")[1]
