@@ -19,7 +19,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from anomaly_transfer import executions
+from anomaly_transfer import executions, fingerprint
 from anomaly_transfer.explorers import MIME
 
 logger = logging.getLogger(__name__)
@@ -127,6 +127,8 @@ def bundle(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict:
     """Register everything with Sphinx."""
+    # Sphinx does not see that an extension changed; a value that did makes it read and write all pages anew.
+    app.add_config_value("extensions_hash", fingerprint.tree_hash(Path(__file__).parent), "env")
     app.connect("source-read", show_executed)
     app.connect("source-read", note_glued)
     app.connect("build-finished", bundle)

@@ -28,6 +28,8 @@ def improve(app: Sphinx, pagename: str, templatename: str, context: dict, doctre
         # The roles of docutils for citations: a list may hold nothing but its items, and the other one is withdrawn.
         context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
         context["body"] = context["body"].replace(' role="doc-biblioentry"', "")
+        # A long formula scrolls on a narrow screen: so it must be reached by keys.
+        context["body"] = context["body"].replace('<div class="math"', '<div class="math" tabindex="0"')
 
 
 def _named(contents) -> str:

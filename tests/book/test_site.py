@@ -216,6 +216,17 @@ def test_in_a_browser(served, browser, page, width, scheme):
     assert problems == []
     overflow = tab.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
     assert overflow <= 1, f"{page} is {overflow} px too wide at {width} px"
+    stretched = tab.evaluate(
+        """() => [...document.querySelectorAll('.bd-article img')]
+            .filter((i) => i.naturalWidth && i.clientWidth && getComputedStyle(i).objectFit === 'fill')
+            .filter((i) => {
+                const pad = 2 * parseFloat(getComputedStyle(i).paddingTop);
+                const shape = (i.clientHeight - pad) / (i.clientWidth - pad);
+                return Math.abs((shape * i.naturalWidth) / i.naturalHeight - 1) > 0.03;
+            })
+            .map((i) => i.src)"""
+    )
+    assert stretched == []
     found = Axe().run(tab).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
     tab.close()
