@@ -65,7 +65,8 @@ figure = plots.image_sheet(
 #
 # - Every result on these pages was computed by the code of the page when the site was built, or is read from a *record*
 #   that names its code, data, weights, hardware and date. None was typed.
-# - A result comes with a 95 % interval. A difference between two methods is *paired*: same images, same splits.
+# - Headline results come with a 95 % interval. A difference between two methods is *paired* wherever the runs allow it: same images,
+#   same splits. Where it is not, the page says so.
 # - A claim that fails is a finding, and gets a page like any other.
 
 # %% [markdown]
@@ -135,5 +136,4 @@ rows = {
 figure = plots.image_sheet(rows, mark=["certainly defective (p = 1)"])
 
 # %% [markdown]
-# If you were wrong about some, you are in good company: the experts who graded these cells were not always sure either,
-# and said so. What they said, and how easily it misleads an experiment, is the subject of the next chapter.
+# About these ten the experts were sure. About many others they were not, and said so. What they said, and how easily it misleads an experiment, is the subject of the next chapter.

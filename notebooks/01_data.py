@@ -202,7 +202,7 @@ steps = pd.concat(
 ).sort_values("test", kind="stable")
 steps["detector"] = steps["method"].map(names)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC with intervals of two detectors in four tests, for mono and poly"}, "figure": {"name": "fig-staircase", "caption": "One detector, four tests: AUROC for certain defects with 95 % intervals, each defective cell counting once; dashed: chance. (Data: ELPV.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC with intervals of two detectors in four tests, for mono and poly"}, "figure": {"name": "fig-staircase", "caption": "Two detectors, four tests: AUROC for certain defects with 95 % intervals, each defective cell counting once; dashed: chance. (Data: ELPV.)"}}
 figure = plots.intervals(steps, row="test", hue="detector", column="category")
 
 # %% [markdown]

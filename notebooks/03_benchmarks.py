@@ -66,7 +66,7 @@ cards.overview(list(known.values()))
 #
 # Two ideas of "anomalous" live in this list. In the surfaces and parts, an anomaly is a *defect*: most of the picture is
 # normal, some of it is not. In MNIST, Fashion-MNIST and CIFAR-10, one class is called normal and all others are anomalous
-# (*one-class* protocol): nothing is broken, everything is merely something else. A detector can be good at one and poor
+# (the *one-class protocol*): nothing is broken, everything is merely something else. A detector can be good at one and poor
 # at the other, so a number for one says nothing about the other.
 #
 # ## A card for each

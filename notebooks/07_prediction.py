@@ -143,7 +143,7 @@ best = {
     for outcome in (prediction.DETECTION, prediction.GAIN)
 }
 Markdown(
-    "Predictors with positive skill on every held-out category: "
+    "Predictors with positive skill on every category that was left out: "
     + "; ".join(
         f"for the {outcome}, {', '.join(worst.index[worst > 0]) or 'none'}"
         for outcome, worst in best.items()

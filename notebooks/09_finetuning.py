@@ -170,7 +170,8 @@ Markdown(
 # ## The same, to play with
 #
 # Choose a run and move along its epochs. Below the curves stand three test images (a normal one and two anomalous ones, drawn at random), each with the heat map that a
-# shared patch Gaussian makes of the network of *that* epoch ([](11_localisation.ipynb) explains it); colours are the same in all epochs of a run.
+# shared patch Gaussian makes of the network of *that* epoch ([](11_localisation.ipynb) explains it): at the top the normal one. Colours are the
+# same in all epochs of a run. If you hardly see a change, you see what the end of this page will measure.
 
 
 # %% tags=["hide-input"]
@@ -339,8 +340,8 @@ Markdown(
     )
     + f", and above it on {len(gained)}"
     + "".join(f" ({where} {row['value']:+.3f})" for where, row in gained.iterrows())
-    + ". Rank correlation of the *steps* of validation and test from epoch to epoch (two curves that merely drift would correlate as "
-    "well), mean over seeds: "
+    + ". Rank correlation of the *steps* of validation and test from epoch to epoch (of steps, since the values of two curves that "
+    "drift correlate anyway), mean over seeds: "
     + ", ".join(
         f"{words} ({where})"
         for where, words in ablation.told(along.set_index("where")).items()
@@ -381,8 +382,8 @@ Markdown(
     f"Stopped by validation, fine-tuning gains beyond its interval on {up} of {len(stop)} data sets and loses on {down}; the mean gain is "
     f"{stop['value'].mean():+.4f}. Mean regret by rule: "
     + ", ".join(f"{name} {value:.4f}" for name, value in best.items())
-    + f". The last epoch minus the validation, in regret: {saved.max():+.3f} on {saved.idxmax()}, where stopping saves most or "
-    f"costs least, to {saved.min():+.3f} on {saved.idxmin()}."
+    + f". Regret of the last epoch minus regret of the validation: from {saved.max():+.3f} ({saved.idxmax()}) to "
+    f"{saved.min():+.3f} ({saved.idxmin()}); above zero, stopping saved something."
 )
 
 # %% [markdown]
@@ -436,7 +437,8 @@ Markdown(
 # ## What we learnt
 #
 # - A Gaussian that was fitted on few images flatters exactly those images. An objective that uses the same images inherits the flattery.
-# - A validation without anomalies is possible, and as good as its stand-ins resemble the anomalies to come.
+# - A validation without anomalies can be computed. Whether it follows the test is a question to the runs, and the verdict
+#   `P2b-onset` in [](17_verdicts.ipynb) answers it.
 # - Compare every gain with the frozen network on the same images, and every rule with an oracle that is marked as one.
 #
 # Which choice of the protocol decides anything, and why the gain is as small as it is, are the subject of the next chapter.

@@ -215,7 +215,7 @@ Markdown(
 # ## The claim, read in the light of it
 #
 # We read the abstract's percentages as relative improvements of the AUROC, which it does not say. Ours, from the one-class SVM on pixels to all labels on transferred features, and what is
-# left of it if the opponent is given the transferred features too, but no label:
+# left of it if the opponent is given the transferred features too, but no label (seed 0; the claims' pages have means over seeds):
 
 # %% tags=["hide-input"]
 names = {"cifar10": "CIFAR-10", "mnist": "MNIST", "crackforest": "concrete cracks"}
@@ -276,7 +276,8 @@ Markdown(
 # ## Labels or transfer: a slider
 #
 # Choose a data set and a number of labelled anomalies. *Labels alone* is the head on random features; *transfer alone* the best detector without labels on features from ImageNet; the last
-# line says which of the two you would rather have, and by how much. Seed 0; at step 0 there are no labels.
+# line says which of the two you would rather have, and by how much. At 0 there is no head yet: both are then the best detector without labels.
+# (One division, seed 0.)
 
 # %% tags=["hide-input"]
 along = pd.concat(

@@ -64,7 +64,7 @@ executions.told("15_cracks", profile)
 #
 # Minhas and Zelek {cite:p}`minhas2019` take an example from civil engineering: 40,000 crops of photographs of concrete, half of them with a crack
 # {cite:p}`ozgenel2018`. The set comes as an archive that has to be fetched by hand ([](03_benchmarks.ipynb)), and no number on this page is from it.
-# We have two stand-ins: cracks *drawn* on crops of a brick wall, which run on any laptop, and, in recorded runs, real cracks in 118 photographs of
+# We have two substitutes: cracks *drawn* on crops of a brick wall, which run on any laptop, and, in recorded runs, real cracks in 118 photographs of
 # asphalt, cut into patches {cite:p}`shi2016`. Each of these photographs has a crack somewhere; patches in which it covers less than half a per cent
 # are left out, which makes the task easier than a road is.
 #

@@ -59,10 +59,11 @@ executions.told("17_verdicts", profile)
 # | *supported* | all cases meet it; or more than half do, where the claim does not speak of each |
 # | *not supported* | more than half of the cases miss it |
 # | *partly* | neither, but some meet it, and at most half are open |
-# | *inconclusive* | otherwise: most cases could not be told |
+# | *inconclusive* | otherwise: too few cases could be told either way |
 # | *not tested here* | it needs data that are not at hand |
 #
-# So *partly*, said of a claim about every case, means that it does not hold as it is worded. We have read the abstracts of the three papers only;
+# So *partly*, said of a claim about every case, means that it does not hold as it is worded; said of one about most cases, that it holds in some
+# case, and possibly in fewer than it misses. We have read the abstracts of the three papers only;
 # *our* reading of their words, and *our* protocol, are what is judged.
 #
 # What was fixed when: thresholds that a chapter or a paper had stated before the runs are marked so; effects, scopes and cases were all chosen

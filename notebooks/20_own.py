@@ -122,8 +122,9 @@ explorers.scores(scores, list(scores["picture"]), threshold)
 alarms = scores.groupby("anomaly_class")["anomalous"].agg(["sum", "size"])
 others = alarms.drop(index=NORMAL)
 Markdown(
-    f"The threshold was set so that {report['model']['false_alarm_rate']:.0%} of normal pictures lie above it. Of the {alarms.loc[NORMAL, 'size']} normal test pictures "
-    f"{alarms.loc[NORMAL, 'sum']} do; they come from places that the detector has never seen, and the threshold was set on places that it had. Found: "
+    f"The threshold was set so that {report['model']['false_alarm_rate']:.0%} of normal pictures of *known* places lie above it. Of the "
+    f"{alarms.loc[NORMAL, 'size']} normal test pictures, from places that the detector has never seen, {alarms.loc[NORMAL, 'sum']} do "
+    f"({alarms.loc[NORMAL, 'sum'] / alarms.loc[NORMAL, 'size']:.0%}). Found: "
     + ", ".join(
         f"{row['sum']} of {row['size']} ({name})" for name, row in others.iterrows()
     )
@@ -148,7 +149,7 @@ figure = plots.image_sheet(
 # ## Keep it, and use it tomorrow
 #
 # A fitted detector is two files without any code in them. `anomaly-transfer fit FOLDER --out model` writes them, and `anomaly-transfer score model NEW_PICTURES` uses them: today,
-# tomorrow, on another machine.
+# tomorrow, on another machine. Here, with four of the test pictures that have a crack:
 
 # %%
 model, _ = inspection.fit_folder(
@@ -195,7 +196,7 @@ Markdown(
 # - **The same places in train and test.** The pictures are dealt at random. The detector then knows the tested places, and a new place is not what it was tested on.
 # - **Defects taken under a lamp.** Whoever finds a defect in the evening photographs it in the evening. What the report measures is then the lamp, at least in part. The control shows it, and costs
 #   little: photograph some good parts in that light too, and put them into the test as a class of their own. It should score one half.
-# - **Defects among the normal pictures.** A tenth of the training pictures have a defect that nobody has seen. A detector learns that such a thing is normal.
+# - **Defects among the normal pictures.** A tenth of the training pictures have a defect that nobody has seen. What a detector then learns to call normal shows in some classes and, with so few pictures, not in all.
 # - **All normal pictures of one place.** Many pictures of one part are *one* example of what a good part is. Between them nothing varies but the stand and the light, and every other part is an anomaly.
 #
 # None of them gives an error message. Two things help: keep together what belongs together, and have a control class in which nothing is wrong. Against a defect among the normal

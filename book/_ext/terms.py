@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 
 GLOSSARY = "book/glossary"
 #: Everyday words too: most of their mentions mean something else.
-EVERYDAY = {"run", "record", "job", "grade", "control"}
+EVERYDAY = {"run", "record", "job", "grade", "control", "group", "case", "miss", "head", "claim"}
 #: Where a term is left as it is.
 APART = (nodes.reference, nodes.literal, nodes.title, nodes.caption, nodes.math, addnodes.glossary)
 
@@ -31,7 +31,7 @@ def definitions(app: Sphinx) -> dict[str, tuple[str, str]]:
 
 def link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Make links of the first mentions."""
-    if docname == GLOSSARY or app.builder.format != "html":
+    if docname in (GLOSSARY, "book/bibliography") or app.builder.format != "html":
         return
     left = definitions(app)
     for text in list(doctree.findall(nodes.Text)):

@@ -413,7 +413,7 @@ def labels(lines: pd.DataFrame, case: str) -> Explorer:
         "both": f"{of[labelled.WITH]} ? datum.value",
     }
     told = (
-        "['with ' + datum.labels + ' labelled anomalies:', "
+        "['with ' + datum.labels + ' labelled anomalies (types seen):', "
         "'labels alone: ' + format(datum.without, '.3f'), 'transfer alone: ' + format(datum.transfer, '.3f'), "
         "'both: ' + format(datum.both, '.3f'), "
         "'transfer minus labels: ' + format(datum.transfer - datum.without, '+.3f')]"
@@ -429,7 +429,7 @@ def labels(lines: pd.DataFrame, case: str) -> Explorer:
                 {
                     "name": "known",
                     "value": 0,
-                    "bind": _slider("Labelled anomalies, step", 0, len(steps) - 1, 1),
+                    "bind": _slider("Step along the axis", 0, len(steps) - 1, 1),
                 },
             ],
             "vconcat": [

@@ -173,7 +173,7 @@ def test_a_number_of_labels_tells_both_ways(served, browser):
     rows = behind("14_labels", "fig-labels-slider")
     tab = browser.new_page()
     figure = opened(tab, f"{served}/notebooks/14_labels.html", "fig-labels-slider")
-    slider = figure.get_by_role("slider", name="Labelled anomalies, step")
+    slider = figure.get_by_role("slider", name="Step along the axis")
     for case in rows["case"].unique()[:3]:
         figure.get_by_role("combobox", name="Data").select_option(label=case)
         slider.focus()
