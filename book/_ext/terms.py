@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 
 GLOSSARY = "book/glossary"
 #: Everyday words too: most of their mentions mean something else.
-EVERYDAY = {"run", "record", "job", "grade", "control", "group", "case", "miss", "head", "claim"}
+EVERYDAY = {"run", "record", "job", "grade", "control", "group", "case", "miss", "head", "claim", "verdict"}
 #: Where a term is left as it is.
 APART = (nodes.reference, nodes.literal, nodes.title, nodes.caption, nodes.math, addnodes.glossary)
 

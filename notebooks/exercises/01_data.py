@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: the data, and how a split can lie
 #
-# To [](../01_data.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../01_data.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -23,7 +23,7 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Warm-up: the AUROC is a count of pairs
 #
-# Write {eq}`eq-auroc` down as it stands: of all pairs of a defective and a normal image, the share in which the defective one scores
+# Write its definition down as it stands: of all pairs of a defective and a normal image, the share in which the defective one scores
 # higher; a tie counts half.
 
 
@@ -55,8 +55,8 @@ for _ in range(20):
 # %% [markdown]
 # ## Look closer: what belongs together stays together
 #
-# `groups[i]` is the production run of cell `i`. Return a boolean array, true for the cells to test on: about `share` of the
-# *runs*, drawn at random, each whole.
+# `groups[i]` is the production run of cell `i`. Return a boolean array, true for the cells to test on: `share` of the
+# *runs*, rounded, drawn at random, each whole.
 
 
 # %% tags=["exercise"]
@@ -118,6 +118,11 @@ values = level + 0.1 * rng.normal(size=len(groups))
 means = [values[bootstrap_rows(groups, rng)].mean() for _ in range(500)]
 as_if_independent = values.std() / np.sqrt(len(values))
 assert np.std(means) > 1.5 * as_if_independent, "too sure of itself"
-times = np.bincount(bootstrap_rows(groups, rng), minlength=len(groups))
-for name in range(20):
-    assert len(set(times[groups == name])) == 1, "a run was torn apart"
+for _ in range(5):
+    times = np.bincount(bootstrap_rows(groups, rng), minlength=len(groups))
+    assert all(len(set(times[groups == name])) == 1 for name in range(20)), (
+        "a run was torn apart"
+    )
+    assert sum(times[groups == name][0] for name in range(20)) == 20, (
+        "twenty runs are drawn"
+    )

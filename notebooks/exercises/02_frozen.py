@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: frozen representations
 #
-# To [](../02_frozen.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../02_frozen.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -25,7 +25,7 @@ mixing = rng.normal(size=(4, 4))
 # %% [markdown]
 # ## Warm-up: the distance that knows directions
 #
-# {eq}`eq-mahalanobis` measures in units of what is usual in each *direction*, not in each channel. Write the distance of all rows of
+# The Mahalanobis distance $\sqrt{(x - \mu)^\top \Sigma^{-1} (x - \mu)}$ measures in units of what is usual in each *direction*, not in each channel. Write the distance of all rows of
 # `x` at once, given mean and covariance.
 
 
@@ -55,7 +55,7 @@ expected = [mahalanobis(row, mean, np.linalg.inv(covariance)) for row in x]
 assert np.allclose(distances(x, mean, covariance), expected)
 
 # %% [markdown]
-# ## Look closer: a stranger is always farther
+# ## Look closer: a stranger is farther, on average
 #
 # The mean and the covariance fit the images they were estimated from, so those images look more normal than new ones of the same kind.
 # A fair score of a normal image comes from a Gaussian that has not seen it. Score every row by a Ledoit-Wolf Gaussian of the *other*
@@ -95,9 +95,7 @@ fitted = LedoitWolf().fit(x)
 known, fresh = (np.sqrt(fitted.mahalanobis(rows)).mean() for rows in (x, new))
 fair = out_of_fold(x, fold)
 assert known < fresh, "this is what the exercise is about"
-assert abs(fair.mean() - fresh) < abs(known - fresh) / 2, (
-    "not what a new image gets"
-)
+assert abs(fair.mean() - fresh) < abs(known - fresh), "not what a new image gets"
 moved = x.copy()
 moved[0] += 100
 again = out_of_fold(moved, fold)
@@ -105,7 +103,7 @@ own = (fold == 0) & (np.arange(100) > 0)
 assert np.allclose(again[own], fair[own]), "a fold changed its own Gaussian"
 
 # %% [markdown]
-# ## Build: levels on one scale
+# ## Look closer: levels on one scale
 #
 # A level of many channels has larger distances and so outvotes the others. Bring each level to mean 0 and standard deviation 1 before you
 # add. Which images may set that mean and deviation? `known` are scores of normal training images (out of fold), `scores` those to
@@ -137,3 +135,6 @@ alone = np.concatenate([on_one_scale(known, scores[i : i + 1]) for i in range(30
 assert np.allclose(together, alone), "a score depends on its neighbours"
 shares = [np.corrcoef(together, scores[:, level])[0, 1] for level in (0, 1)]
 assert min(shares) > 0.5, "one level says everything"
+itself = on_one_scale(known, known)
+assert abs(itself.mean()) < 1e-9, "normal images are at 0 on average"
+assert abs(itself.var() - 2) < 0.5, "two levels, each of variance one"

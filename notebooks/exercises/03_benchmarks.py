@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: the benchmarks, and what each hides
 #
-# To [](../03_benchmarks.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../03_benchmarks.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -145,4 +145,4 @@ assert len(found) == 100
 assert (
     abs(found.mean() - (roc_auc_score(labels, a) - roc_auc_score(labels, b))) < 0.02
 )
-assert found.std() < 0.7 * alone.std(), "the luck of the draw is still in it"
+assert found.std() < alone.std(), "the luck of the draw is still in it"

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: how to measure a relationship
 #
-# To [](../04_measures.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../04_measures.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -54,6 +54,11 @@ assert abs(cka(x, 3 * x @ turn + 10) - 1) < 1e-9, (
 )
 assert cka(x + 10, y + 10) < 0.1, "nothing in common"
 assert abs(cka(x, y) - cka(y, x)) < 1e-9
+plus, half = (
+    np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]]),
+    np.array([[1.0], [-1], [0], [0]]),
+)
+assert np.isclose(cka(plus, half), np.sqrt(0.5)), "one of two directions is shared"
 
 # %% [markdown]
 # ## Look closer: a p-value is never zero

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: is an anomaly close to the normal?
 #
-# To [](../05_hypothesis.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../05_hypothesis.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -32,7 +32,8 @@ def energy(x, y):
 # ## Warm-up: nearness
 #
 # A distance has no natural unit. The chapter gives it one: 1 is as near to the normal as *further normal images* are, 0 as far from it
-# as from a rival. Write it from the four distances of its equation: anomalies $A$, normal $N$, further normal $N'$, rival $R$.
+# as from a rival. Write it from four distances, of anomalies $A$, normal $N$, further normal $N'$
+# and rival $R$: $(d(A, R) - d(A, N)) / (d(N', R) - d(N', N))$.
 
 
 # %% tags=["exercise"]
@@ -42,7 +43,7 @@ def nearness(to_rival, to_normal, normal_to_rival, normal_to_normal):
 
 
 # %% tags=["mistake"]
-# A share without ceiling or floor: further normal images would not be at 1, nor a rival's at 0.
+# A share without ceiling or floor: further normal images would not be at 1, nor a rival at −1.
 def nearness(to_rival, to_normal, normal_to_rival, normal_to_normal):
     return (to_rival - to_normal) / (to_rival + to_normal)
 
@@ -55,6 +56,7 @@ def nearness(to_rival, to_normal, normal_to_rival, normal_to_normal):
 # %% tags=["check"]
 assert nearness(10, 2, 10, 2) == 1, "further normal images define the ceiling"
 assert nearness(6, 6, 10, 2) == 0, "halfway to the rival"
+assert np.isclose(nearness(8, 4, 10, 2), 0.5)
 assert nearness(2, 10, 10, 2) == -1, "at the rival"
 assert np.isclose(nearness(30, 12, 30, 6), nearness(10, 4, 10, 2)), "no unit"
 
@@ -62,7 +64,7 @@ assert np.isclose(nearness(30, 12, 30, 6), nearness(10, 4, 10, 2)), "no unit"
 # ## Look closer: the floor is not zero
 #
 # How far are normal images from normal images? Never split one photograph's crops over both halves: they are near for another reason.
-# Return two boolean arrays, each of about half of the *groups*, whole and disjoint.
+# Return two boolean arrays, each true for a random half of the *groups*, whole and disjoint.
 
 
 # %% tags=["exercise"]
@@ -93,13 +95,15 @@ for _ in range(20):
     first, second = halves(groups, rng)
     assert not (first & second).any() and (first | second).all()
     assert not set(groups[first]) & set(groups[second]), "a photograph is in both"
+    assert len(set(groups[first])) == 6, "halves"
     floors.append(energy(photographs[first], photographs[second]))
 assert np.mean(floors) > 0.1, "photographs differ, and the floor must say so"
+assert len(set(floors)) > 1, "always the same halves"
 
 # %% [markdown]
 # ## Build: equal numbers on both sides
 #
-# You have 400 photographs as rivals and 30 anomalies, and an estimator that is biased: `loose` below grows as samples shrink. Compare the
+# You have 400 photographs as rivals and 20 anomalies, and an estimator that is biased: `loose` below grows as samples shrink. Compare the
 # anomalies' distance to the normal with the *rivals'* so that both are estimated from equally many rows: draw rivals often, and return
 # the mean over the draws.
 

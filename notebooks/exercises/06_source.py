@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: normal data as a source domain
 #
-# To [](../06_source.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../06_source.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -97,14 +97,15 @@ def standardised(x, source):
 
 # %% tags=["solution"]
 def standardised(x, source):
-    spread = source.std(axis=0)
-    moved = x - source.mean(axis=0)
-    return np.where(spread > 0, moved / np.where(spread > 0, spread, 1), 0)
+    # Not by the deviation: that of a constant 0.3 is not quite zero.
+    varies = np.ptp(source, axis=0) > 0
+    spread = np.where(varies, source.std(axis=0), 1)
+    return np.where(varies, (x - source.mean(axis=0)) / spread, 0)
 
 
 # %% tags=["check"]
-source = rng.normal(size=(500, 3)) * [1, 10, 0] + [5, 0, 2]
-x = np.array([[6.0, 10.0, 9.0], [4.0, -10.0, 2.0]])
+source = rng.normal(size=(500, 3)) * [1, 10, 0] + [5, 0, 0.3]
+x = np.array([[6.0, 10.0, 9.0], [4.0, -10.0, 0.3]])
 found = standardised(x, source)
 assert np.isfinite(found).all() and (found[:, 2] == 0).all()
 assert np.allclose(found[:, :2], [[1, 1], [-1, -1]], atol=0.2)
@@ -116,7 +117,7 @@ assert np.allclose(standardised(x[:1], source), found[:1]), (
 # ## Build: the loss that needs no label
 #
 # Each image gives two views. Each view is to find its partner among *all* other views: a cross-entropy over cosines divided by the
-# temperature $\tau$, where a view may not find itself. Write it for `first[i]` and `second[i]`, views of image `i`.
+# temperature $\tau$, where a view may not find itself, and the mean over all $2n$ views. Write it for `first[i]` and `second[i]`, views of image `i`.
 
 
 # %% tags=["exercise"]

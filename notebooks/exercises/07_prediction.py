@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: does similarity predict transfer?
 #
-# To [](../07_prediction.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../07_prediction.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -102,7 +102,15 @@ flat = rng.normal(size=30) * 1e-6
 assert abs(skill(flat, constant, dataset, 1)) < 0.5, (
     "it knows nothing, nor does the mean"
 )
-assert skill(predictor, outcome, dataset, 1) < 1
+# By hand: fitted on (0, 0) and (2, 2) a line says 1 at x = 1, and their mean is 1, too.
+x, y, of = (
+    np.array([0.0, 2.0, 1.0, 3.0]),
+    np.array([0.0, 2.0, 0.0, 3.0]),
+    np.array([0, 0, 1, 1]),
+)
+assert np.isclose(skill(x, y, of, 1), 1 - 1 / 5), (
+    "errors 1 and 0, against 1 and 2 of the mean"
+)
 
 # %% [markdown]
 # ## Build: the best of many
@@ -145,4 +153,9 @@ assert 0.3 < np.mean(found) < 0.7, (
     "without an effect all p-values are equally likely"
 )
 real = rng.normal(size=(20, 15))
-assert p_of_best(real, real[:, 3] + 0.1 * rng.normal(size=20), rng) < 0.02
+for sign in (1, -1):
+    assert (
+        0
+        < p_of_best(real, sign * real[:, 3] + 0.1 * rng.normal(size=20), rng)
+        < 0.02
+    )

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: the Gaussian of the normal
 #
-# To [](../08_gaussian.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../08_gaussian.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -36,7 +36,7 @@ def shrunk(covariance, a):
 
 
 # %% tags=["mistake"]
-# In millimetres this ball is huge, in kilometres tiny: it must have the data's own scale.
+# In millimetres this ball is tiny, in kilometres huge: it must have the data's own scale.
 def shrunk(covariance, a):
     return (1 - a) * covariance + a * np.eye(len(covariance))
 
@@ -63,7 +63,8 @@ assert np.allclose(shrunk(1e6 * covariance, 0.2), 1e6 * found), (
 # %% [markdown]
 # ## Look closer: which components speak?
 #
-# {eq}`eq-components` says that the squared distance is a sum over principal components. Return the part of each, smallest variance first,
+# The squared distance is a sum over principal components, $\sum_i (v_i^\top (x - \mu))^2 / \lambda_i$ with $v_i$ the eigenvectors of the
+# covariance and $\lambda_i$ their variances. Return the part of each, smallest variance first,
 # for each row of `x`.
 
 
@@ -103,7 +104,7 @@ assert along.argmax() == 0 and along[1:].max() < 1e-9
 # %% [markdown]
 # ## Build: a threshold that keeps its promise
 #
-# Promise: at most a share `alpha` of *new* normal images will be above the threshold, whatever the scores' distribution. Among `n` scores of normal images
+# Promise: a *new* normal image is above the threshold with probability at most `alpha`, over the draw of all of them and whatever the scores' distribution. Among `n` scores of normal images
 # that the model has not seen, a new one is equally likely to have any of the `n + 1` ranks. Which of the sorted scores is the smallest
 # threshold with that promise? (If none is, the answer is infinity.)
 
@@ -115,7 +116,7 @@ def threshold(held_out, alpha):
 
 
 # %% tags=["mistake"]
-# Right for very many images. For nine, a tenth of the promise is missed.
+# Right for very many images. For nine, one new image in six is above it, not one in ten.
 def threshold(held_out, alpha):
     return np.quantile(held_out, 1 - alpha)
 

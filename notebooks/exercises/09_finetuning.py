@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: fine-tuning without forgetting
 #
-# To [](../09_finetuning.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../09_finetuning.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 rng = np.random.default_rng(0)
 
 # %% [markdown]
-# ## Warm-up: a loss that cannot fall
+# ## Look closer: a loss that cannot fall
 #
 # Estimate mean and covariance anew from the `n` training images after each epoch (`numpy.cov`, more images than the `d` dimensions). What is the
 # mean squared Mahalanobis distance of these same images, whatever the network does?
@@ -57,7 +57,7 @@ for n, d in ((10, 3), (200, 30)):
 # ## Look closer: when to stop
 #
 # One validation value an epoch arrives; epoch 0 is the untouched network. Stop looking after `patience` epochs in a row without a new best. Which epoch is
-# kept?
+# kept? Higher is better, and an equal value is no new best.
 
 
 # %% tags=["exercise"]
@@ -96,11 +96,16 @@ assert kept_epoch([0.80, 0.84, 0.83, 0.82, 0.90], patience=2) == 1, (
 assert kept_epoch([0.80, 0.84, 0.83, 0.82, 0.90], patience=3) == 4
 assert kept_epoch([0.9, 0.8, 0.7], patience=1) == 0, "do not train at all"
 assert kept_epoch([0.5, 0.5, 0.6], patience=5) == 2
+assert kept_epoch([0.5, 0.5, 0.6], patience=1) == 0, "equal is no new best"
+assert kept_epoch([0.5, 0.6, 0.55, 0.58, 0.7], patience=2) == 1, (
+    "better than the last is no new best"
+)
+assert kept_epoch([0.5, 0.4, 0.6, 0.55, 0.7], patience=2) == 4, "in a row"
 
 # %% [markdown]
 # ## Build: anomalies from normal images
 #
-# Make a stand-in by cutting a square of `side` pixels from a random place of the image and pasting it at another one. Leave the original
+# Make a stand-in by cutting a square of `side` pixels from a random place of the image and pasting it at another random one (which may by chance be the same). Leave the original
 # untouched.
 
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: what matters
 #
-# To [](../10_ablation.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../10_ablation.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]

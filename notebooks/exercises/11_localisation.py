@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: where is the defect?
 #
-# To [](../11_localisation.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../11_localisation.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -24,7 +24,7 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Warm-up: a covariance for every place
 #
-# {eq}`eq-patch` has a mean and a covariance at each of `places` positions. How many *different* numbers are that for `d` channels?
+# A Gaussian for every place has a mean and a covariance at each of `places` positions. How many *different* numbers are that for `d` channels?
 
 
 # %% tags=["exercise"]
@@ -46,7 +46,9 @@ def numbers(places, d):
 
 # %% tags=["check"]
 assert numbers(1, 1) == 2 and numbers(1, 2) == 5 and numbers(10, 3) == 90
-assert numbers(256, 152) > 70 * numbers(256, 16), "channels count twice"
+assert numbers(256, 152) > 70 * numbers(256, 16), (
+    "it grows with the square of the channels"
+)
 
 # %% [markdown]
 # ## Look closer: small defects count as much as large ones
@@ -83,10 +85,10 @@ heat[:10, :10] = 1
 assert region_overlap(heat, mask, 0.5) == 0.5, "one of two defects"
 heat[15, 15] = 1
 assert region_overlap(heat, mask, 0.5) == 0.75
-assert region_overlap(heat, mask, 2) == 0
+assert region_overlap(heat, mask, 1) == 0, "above means above"
 
 # %% [markdown]
-# ## Build: from cells to pixels
+# ## Look closer: from cells to pixels
 #
 # A heat map of 4 x 4 cells is enlarged to 64 x 64 pixels. Cell $(0, 0)$ describes the pixels 0 to 15, so its value belongs to their *centre*, between pixels 7 and 8. Enlarge
 # by straight lines between the centres (and keep the outer half of the border cells constant). PyTorch can do it: choose the right option.
@@ -122,6 +124,11 @@ cells = rng.normal(size=(4, 4))
 large = enlarged(cells, 64)
 assert large.shape == (64, 64)
 assert np.allclose(large[:8, :8], cells[0, 0]), "the outer half of a border cell"
+halfway = (cells[0, 0] + cells[0, 1]) / 2
+assert np.isclose(large[0, 15:17].mean(), halfway), (
+    "a straight line between two centres"
+)
+assert not np.isclose(large[0, 14], large[0, 15]), "steps"
 assert abs(large[7:9, 23:25].mean() - cells[0, 1]) < 0.2, (
     "the centre of the second cell"
 )

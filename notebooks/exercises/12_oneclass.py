@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: one-class baselines
 #
-# To [](../12_oneclass.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../12_oneclass.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -25,7 +25,8 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Warm-up: a kernel so wide that it sees the mean only
 #
-# With equal weights on all training images, the score of the one-class SVM ({eq}`eq-svm`) is minus a mean of Gaussian bumps. Write it for rows `x`.
+# With equal weights on all training images, the score of the one-class SVM is, up to a constant and a factor, minus a mean of Gaussian bumps
+# $\exp(-\gamma \lVert x_i - x \rVert^2)$. Write that mean for rows `x`.
 
 
 # %% tags=["exercise"]
@@ -71,7 +72,7 @@ def median_gamma(train):
 
 
 # %% tags=["mistake"]
-# One over the number of channels: right only if each has variance one.
+# One over the number of channels: right only if each has variance one half.
 def median_gamma(train):
     return 1 / train.shape[1]
 
@@ -87,10 +88,8 @@ assert np.allclose(bumps(100 * train, 100 * x, median_gamma(100 * train)), usual
     "it has a unit"
 )
 assert np.allclose(bumps(train + 7, x + 7, median_gamma(train + 7)), usual)
-two = np.array([[0.0], [3.0]])
-assert np.isclose(median_gamma(two), 1 / 9), (
-    "a row's distance to itself is no distance"
-)
+three = np.array([[0.0], [1.0], [3.0]])  # squared distances 1, 4 and 9
+assert np.isclose(median_gamma(three), 1 / 4), "a row is at no distance to itself"
 
 # %% [markdown]
 # ## Build: pseudo-negatives
@@ -132,6 +131,4 @@ scores = [
     pseudo_negatives(train, rows, 0.5, rng).mean() for rows in (weak, train, strong)
 ]
 assert scores[0] > scores[1] + 1, "features that hardly fire look like noise"
-assert scores[2] < scores[1] - 1, (
-    "and what fires too much looks more normal than normal"
-)
+assert scores[2] < scores[1] - 1, "and what fires too much looks more than normal"

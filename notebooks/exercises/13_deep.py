@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: deep transfer for one class
 #
-# To [](../13_deep.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../13_deep.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -24,7 +24,7 @@ torch.manual_seed(0)
 # %% [markdown]
 # ## Warm-up: how to cheat
 #
-# {eq}`eq-svdd` with a linear layer $f(x) = Wx + b$ and a centre $c$. Give weights that reach loss 0 on *every* image.
+# Deep SVDD wants the mean of $\lVert f(x) - c \rVert^2$ small. Take a linear layer $f(x) = Wx + b$. Give weights that reach loss 0 on *every* image.
 
 
 # %% tags=["exercise"]
@@ -80,6 +80,9 @@ at_start = rng.normal(size=(50, 8))
 constant = np.tile(np.linspace(-3, 3, 8), (50, 1))
 assert collapsed(constant + 1e-3 * at_start, at_start)
 assert not collapsed(0.5 * at_start + 100, at_start), "moved, not collapsed"
+one_gone = at_start.copy()
+one_gone[:, 0] = 0
+assert not collapsed(one_gone, at_start), "seven of eight dimensions still vary"
 assert collapsed(0.05 * at_start, at_start) and not collapsed(
     0.2 * at_start, at_start
 )
@@ -88,7 +91,7 @@ assert collapsed(0.05 * at_start, at_start) and not collapsed(
 # ## Build: attributions that add up
 #
 # Integrated gradients follow the straight line from a baseline (a normal image) to the image, and average the gradient of the score on the way; times the difference of image
-# and baseline. Their sum is the difference of the two scores. Use `steps` midpoints.
+# and baseline. (`score` takes a batch, shape (n, ...), and returns shape (n,).) Their sum is the difference of the two scores. Use `steps` midpoints.
 
 
 # %% tags=["exercise"]
@@ -128,6 +131,12 @@ image, baseline = 3 * torch.randn(6), torch.zeros(6)
 parts = integrated_gradients(score, image, baseline, 400)
 difference = (score(image[None]) - score(baseline[None])).item()
 assert parts.shape == image.shape
+uneven = integrated_gradients(
+    lambda b: b[:, 0] * b[:, 1] ** 2, torch.ones(2), torch.zeros(2), 400
+)
+assert torch.allclose(uneven, torch.tensor([1 / 3, 2 / 3]), atol=1e-2), (
+    "who did what?"
+)
 assert abs(parts.sum().item() - difference) < 1e-2 * max(1, abs(difference)), (
     "the sum is wrong"
 )

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: labels or transfer?
 #
-# To [](../14_labels.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../14_labels.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -22,7 +22,8 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Warm-up: two by two
 #
-# `a`: neither, `b`: transfer only, `c`: labels only, `d`: both. Return what labels bring, what transfer brings, and the interaction, by {eq}`eq-factorial`.
+# `a`: neither, `b`: transfer only, `c`: labels only, `d`: both. Return what labels bring (the mean of $c - a$ and $d - b$), what transfer
+# brings (the mean of $b - a$ and $d - c$), and the interaction $(d - c) - (b - a)$.
 
 
 # %% tags=["exercise"]
@@ -32,7 +33,7 @@ def factorial(a, b, c, d):
 
 
 # %% tags=["mistake"]
-# Each measured where the other is missing: they then add up to more than both bring.
+# Each measured where the other is missing: with an interaction they do not add up to what both bring.
 def factorial(a, b, c, d):
     return c - a, b - a, (d - c) - (b - a)
 
@@ -59,6 +60,9 @@ assert np.isclose(factorial(0.5, 0.9, 0.9, 0.95)[2], -0.35), (
     "each does what the other could"
 )
 assert np.isclose(factorial(0.5, 0.5, 0.9, 0.9)[1], 0), "transfer did nothing"
+assert np.isclose(factorial(0.5, 0.9, 0.9, 0.95)[0], 0.225), (
+    "labels, averaged over transfer"
+)
 
 # %% [markdown]
 # ## Look closer: a defect nobody has labelled
@@ -97,7 +101,7 @@ for held_out in ("crack", "hole", "stain"):
     assert len(test) == (~train & ((kind == "good") | (kind == held_out))).sum()
 
 # %% [markdown]
-# ## Build: another day, another prevalence
+# ## Look closer: another day, another prevalence
 #
 # The head learnt where half of the images were defective, and gives `p`. At the line one in a hundred is. Only the prior has changed. Correct the probability (Bayes: the odds are multiplied
 # by the ratio of the prior odds).

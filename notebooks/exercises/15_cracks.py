@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: cracks, from a score to a decision
 #
-# To [](../15_cracks.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../15_cracks.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -24,17 +24,18 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Warm-up: the cost of never looking
 #
-# Without any detector you can call everything fine, or everything cracked. What is the cheaper of the two worth by {eq}`eq-cost`, at weight `w`?
+# Without any detector you can call everything fine, or everything cracked. What does the cheaper of the two cost at weight `w`, by $C = w\,m + (1 - w)\,a$ with
+# $m$ the share of cracks missed and $a$ that of false alarms?
 
 
 # %% tags=["exercise"]
 def blind(w):
-    """Expected cost of the better of the two decisions that need no image."""
+    """Expected cost of the better of the two decisions that need no image; w may be an array."""
     raise NotImplementedError("your turn")
 
 
 # %% tags=["mistake"]
-# A toss of a coin costs one half at any weight, and is worse than either decision.
+# A toss of a coin costs one half at any weight, and is never better than the cheaper of the two.
 def blind(w):
     return 0.5 + 0 * w
 
@@ -93,7 +94,7 @@ for prevalence, ratio in ((0.01, 10), (0.2, 1), (0.001, 1000)):
 # %% [markdown]
 # ## Build: the price of choosing in hindsight
 #
-# Choose the cheapest threshold on one set of walls and pay on another. Write a function that chooses (from the scores at hand and from calling nothing cracked); the check pays.
+# Choose the cheapest threshold on one set of walls and pay on another. Write a function that chooses (among the scores at hand, and calling everything cracked); the check pays.
 
 
 # %% tags=["exercise"]

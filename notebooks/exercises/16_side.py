@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: side by side
 #
-# To [](../16_side.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../16_side.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -57,7 +57,7 @@ assert np.allclose(mean_ranks(many[:, ::-1]), mean_ranks(many)[::-1]), (
 # %% [markdown]
 # ## Look closer: add evidence, not numbers
 #
-# {eq}`eq-combined` puts the detectors' log scores on one scale before it adds them. `known` are scores of normal images, out of fold, and `scores` those to judge, one column a detector.
+# The combined detector puts the detectors' log scores on one scale before it adds them: $\sum_j (\log s_j - m_j) / d_j$. `known` are scores of normal images, out of fold, and `scores` those to judge, one column a detector.
 # Take $m_j$ and $d_j$ as mean and standard deviation of the logs of the normal scores.
 
 
@@ -100,12 +100,22 @@ factor = np.array([1000, 0.01])
 assert np.allclose(
     combined(known * factor, normal * factor), combined(known, normal)
 )
+assert np.allclose(combined(known**3, normal**3), combined(known, normal)), (
+    "no logs?"
+)
+one = np.array(
+    [[1.0, 1.0], [np.e, np.e**2]]
+)  # logs: mean 0.5 and 1, spread 0.5 and 1
+assert np.isclose(combined(one, np.array([[np.e, np.e]]))[0], 1), (
+    "a sum, and of both"
+)
 
 # %% [markdown]
 # ## Build: as rare as that
 #
-# Another scale is the tail: how rare is such a score among normal images? With $p_j$ estimated from `n` normal scores, and never 0, add $\Phi^{-1}(1 - p_j)$ (Stouffer's way). Return the
-# sum. (The solution ranks a new score among the known ones.)
+# Another scale is the tail: how rare is such a score among normal images? Estimate $p_j$ as one more than the number of known scores at least as large, divided by two more than
+# there are: never 0, and never 1. Add $\Phi^{-1}(1 - p_j)$ (Stouffer's way). Return the
+# sum.
 
 
 # %% tags=["exercise"]
@@ -130,6 +140,9 @@ def stouffer(known, scores):
 # %% tags=["check"]
 found = stouffer(known, np.r_[normal, defective, 1e9 * normal[:5]])
 assert np.isfinite(found).all(), "one detector must not decide alone, for ever"
+assert np.isfinite(stouffer(known, known.min(axis=0)[None] / 2)).all(), (
+    "nor the lowest score"
+)
 assert np.allclose(
     found, stouffer(known**3, np.r_[normal, defective, 1e9 * normal[:5]] ** 3)
 )

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: the verdicts
 #
-# To [](../17_verdicts.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../17_verdicts.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -27,7 +27,7 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Warm-up: met, missed or open
 #
-# By {eq}`eq-verdict`: what does an interval from `low` to `high` say about a claim that the effect is above the threshold?
+# What does an interval from `low` to `high` say about a claim that the effect is above the threshold?
 
 
 # %% tags=["exercise"]
@@ -98,9 +98,9 @@ for n in range(6):
         assert verdict(list(states)) == expected, f"{states}: {expected}"
 
 # %% [markdown]
-# ## Build: met by luck
+# ## Warm-up: met by luck
 #
-# Suppose that no effect is there: each of `n` independent cases then has its 95 % interval wholly above the threshold with probability 0.025. How probable is it that at least `k` of them
+# Suppose that every effect is exactly at its threshold: each of `n` independent cases then has its 95 % interval wholly above the threshold with probability 0.025. How probable is it that at least `k` of them
 # are met?
 
 
@@ -125,5 +125,5 @@ def by_luck(k, n):
 luck = rng.random((200_000, 40)) < 0.025
 for k in (1, 2, 3):
     assert abs(by_luck(k, 40) - (luck.sum(axis=1) >= k).mean()) < 0.005
-assert by_luck(0, 40) == 1
+assert np.isclose(by_luck(0, 40), 1)
 assert np.isclose(by_luck(1, 1), 0.025)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: what we would tell a practitioner
 #
-# To [](../18_practice.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../18_practice.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -24,7 +24,7 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Warm-up: the least of the largest regrets
 #
-# `auroc[dataset, method]`. By {eq}`eq-regret`: choose the method whose *largest* regret over the data sets is smallest, and return its column.
+# `auroc[dataset, method]`. The regret of a method on a data set is what the best one there has more. Choose the method whose *largest* regret over the data sets is smallest, and return its column.
 
 
 # %% tags=["exercise"]
@@ -48,6 +48,10 @@ def safest(auroc):
 # %% tags=["check"]
 auroc = np.array([[0.99, 0.94, 0.60], [0.60, 0.93, 0.95], [0.51, 0.50, 0.53]])
 assert safest(auroc) == 1, "never the best, never far behind"
+mostly = np.array(
+    [[0.9, 0.9, 0.5], [0.9, 0.8, 0.9], [0.9, 0.8, 0.9], [0.6, 0.8, 0.9]]
+)
+assert safest(mostly) == 1, "the largest regret counts, not the mean"
 many = rng.random((10, 5))
 easier = many + rng.random(
     (10, 1)

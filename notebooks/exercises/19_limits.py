@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: limits
 #
-# To [](../19_limits.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../19_limits.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -52,7 +52,7 @@ assert n_jobs({}, ["protocol"], range(5)) == 0
 # %% [markdown]
 # ## Look closer: a forecast has an error too
 #
-# {eq}`eq-forecast` scales a measured time. You have measured several runs of one kind, and will run `n` of them. Return the expected total and a standard deviation of it, if runs vary as the
+# A forecast scales a measured time. You have measured several runs of one kind, and will run `n` of them. Return the expected total and a standard deviation of it, if runs vary as the
 # measured ones did and independently, *and* the mean is known only as well as the measured runs tell it.
 
 
@@ -84,6 +84,10 @@ for _ in range(4000):
     told.append(deviation)
 assert abs(np.mean(errors)) < 20
 assert abs(np.sqrt(np.mean(np.square(told))) / np.std(errors) - 1) < 0.1
+_, few = forecast([50.0, 70.0], 2)
+assert np.isclose(few, np.sqrt(200) * 2), (
+    "both parts: luck, and the error of the mean"
+)
 
 # %% [markdown]
 # ## Build: when will it be done?
@@ -119,4 +123,5 @@ times = rng.exponential(size=50)
 as_they_come, longest_first = (
     finished(order, 8) for order in (times, sorted(times)[::-1])
 )
-assert max(times.max(), times.sum() / 8) <= longest_first <= as_they_come
+assert max(times.max(), times.sum() / 8) <= longest_first
+assert longest_first <= as_they_come, "nearly always; it is no theorem"

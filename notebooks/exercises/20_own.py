@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exercises: bring your own images
 #
-# To [](../20_own.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
+# To [the chapter](../20_own.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
@@ -94,7 +94,7 @@ for change in (25, -25):
 # ## Build: the same part twice
 #
 # Find pairs of a training and a test picture that show the same part from almost the same stand: the correlation of their pixels, each picture reduced to mean 0 and length 1, is above `limit`. Return the pairs as
-# an array of shape (k, 2): row in `train`, row in `test`.
+# an array of shape (k, 2), row in `train` and row in `test`, sorted by the former.
 
 
 # %% tags=["exercise"]
