@@ -117,7 +117,8 @@ def test_every_claim_has_its_page(site, claim):
 
 def test_the_landing_page_tells_every_claim_with_its_effect(site):
     for name, row in claims.board(claims.ledger(), claims.recorded()).iterrows():
-        told = soup("book/index.html").find("a", href=f"claims/{name}.html").find_parent("tr").get_text(" ", strip=True)
+        link = soup("book/index.html").select_one(f'td a[href="claims/{name}.html"]')
+        told = link.find_parent("tr").get_text(" ", strip=True)
         assert row["claim"] in told
         assert row["verdict"] in told
         assert row["effect"] in told.replace("\u2212", "-")
