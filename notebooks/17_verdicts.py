@@ -27,6 +27,7 @@ profile = "laptop"  # smoke, laptop, study or full: see the preface
 import pandas as pd
 import yaml
 from IPython.display import HTML, Markdown
+from tqdm import tqdm
 
 from anomaly_transfer import claims, executions, plots
 
@@ -147,7 +148,7 @@ Markdown("\n\n".join(parts))
 # whenever the book's code changes, so that no verdict moves without somebody noticing.
 
 # %%
-again = {claim.id: claims.evaluate(claim) for claim in ledger}
+again = {claim.id: claims.evaluate(claim) for claim in tqdm(ledger, leave=False)}
 moved = {name: claims.moved(now, findings[name]) for name, now in again.items()}
 
 # %% tags=["remove-input"]

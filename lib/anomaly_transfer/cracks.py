@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, costs, detectors, domains, labelled, profiles, stopping, supervised
 from anomaly_transfer.ablation import over_seeds
@@ -227,7 +228,7 @@ def with_few(frame: pd.DataFrame, weight: float, shots: Sequence[int], draws: in
     for where, part in frame.groupby(RUN, sort=False):
         test = _arrays(part[part["part"] == TEST])
         scores, crack = _arrays(part[part["part"] == THRESHOLD])
-        for k in shots:
+        for k in tqdm(shots, desc="labelled cracks", leave=False):
             for draw in range(draws):
                 chosen = labelled.drawn([np.flatnonzero(crack)], k, np.random.default_rng([seed, k, draw]))
                 kept = np.concatenate([np.flatnonzero(~crack), chosen])

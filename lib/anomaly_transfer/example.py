@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
 from anomaly_transfer import synthetic
 from anomaly_transfer.errors import DataError
@@ -187,7 +188,7 @@ def consequences(
             return pd.read_csv(Path(out) / "scores.csv")
 
     right, rows = evaluated(folder), []
-    for mistake, make in MISTAKES.items():
+    for mistake, make in tqdm(MISTAKES.items(), desc="mistakes", leave=False):
         with TemporaryDirectory() as place:
             make(Path(shutil.copytree(folder, Path(place) / "copy")))
             told = evaluated(Path(place) / "copy")

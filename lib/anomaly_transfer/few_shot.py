@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import t as student
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, domains, profiles
 from anomaly_transfer.benchmarks.surfaces import CONTROL
@@ -101,7 +102,7 @@ def few_shot(
     normal = domain.rows(domain.target, NORMAL)
     for k in shots:
         usable = [name for name in classes if len(domain.rows(domain.source, name)) >= k]
-        for draw in range(draws):
+        for draw in tqdm(range(draws), desc=f"draws of {k}", leave=False):
             rng = np.random.default_rng([seed, k, draw])
             chosen = {name: rng.permutation(domain.rows(domain.source, name))[:k] for name in (NORMAL, *usable)}
             for level, x in arrays.items():

@@ -15,6 +15,7 @@ import pandas as pd
 import timm
 import torch
 from pydantic import BaseModel
+from tqdm import tqdm
 
 from anomaly_transfer import backbones, benchmarks, plan, profiles, records, tables
 from anomaly_transfer.features import default_device
@@ -102,7 +103,9 @@ def units(sizes: Profile, repeats: int = 3) -> Units:
             values += channels * (sizes.image_size // stride) ** 2
     return Units(
         forward={field: seconds(side, training=False) for field, side in sides.items()},
-        training={field: seconds(side, training=True) for field, side in sides.items()},
+        training={
+            field: seconds(side, training=True) for field, side in tqdm(sides.items(), desc="timed steps", leave=False)
+        },
         features=4 * values,
         network=sum(tensor.nbytes for tensor in network.state_dict().values()),
         device=device,

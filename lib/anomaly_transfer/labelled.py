@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.class_weight import compute_sample_weight
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, detectors, domains, profiles, sources
 from anomaly_transfer.benchmarks.surfaces import CONTROL
@@ -120,7 +121,7 @@ def with_labels(
     rows: list[dict] = []
     whole: dict[tuple[str, ...], np.ndarray] = {}
     exposed = _scored(inner, normal, outside)
-    for draw in range(draws):
+    for draw in tqdm(range(draws), desc="draws", leave=False):
         test = resample(domain, seed, draw)
         rows += _rows(EXPOSURE, test, exposed, types, 0, draw)
         for k in SHOTS:

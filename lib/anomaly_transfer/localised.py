@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, detectors, domains, profiles, stopping, tuned
 from anomaly_transfer.benchmarks.base import Category
@@ -177,7 +178,7 @@ def over_epochs(
     tuning, images = tuned.trained(category, fold, variant, seed, sizes, store)
     side, levels = category.input_side(sizes.tuned_image_size), map_levels(tuning.start)
     found = []
-    for epoch in range(tuning.epochs + 1):
+    for epoch in tqdm(range(tuning.epochs + 1), desc="epochs", leave=False):
         network = tuning.network(epoch)
         train, new = (store.features(part, network, side, levels) for part in (images, category.images.take(rows)))
         found.append(_scored(detector, train, new, side)[1])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, evaluation
 from anomaly_transfer.benchmarks.base import Category
@@ -127,7 +128,7 @@ def by_size(
         ``n``, ``covariance``, ``value`` (median draw), ``low`` and ``high`` (lowest and highest draw).
     """
     rows = []
-    for n in sizes:
+    for n in tqdm(sizes, desc="numbers of images", leave=False):
         if n > min(len(fold.train) for fold in data.folds):
             continue
         for covariance in covariances:

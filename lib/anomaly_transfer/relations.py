@@ -17,6 +17,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, domains, profiles, similarity, sources
 from anomaly_transfer.backbones import Backbone
@@ -363,7 +364,7 @@ def _level(
     _, groups = np.unique(np.concatenate([domain.groups[inside].astype(str), *beside]), return_inverse=True)
     rows_of = np.vectorize(place.__getitem__)
     rows = []
-    for measure in measures:
+    for measure in tqdm(measures, desc="measures", leave=False):
         statistic = measure.on(pool, pool[rows_of(normal)], groups)
         n_permutations, n_halves = (
             (sizes.permutations, sizes.halves) if measure.name == PRIMARY else (0, sizes.halves // 2)

@@ -13,6 +13,7 @@ import pandas as pd
 from scikit_posthocs import posthoc_nemenyi_friedman
 from scipy.stats import friedmanchisquare
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, detectors, domains, experiments, profiles
 from anomaly_transfer.benchmarks.base import Category
@@ -181,7 +182,7 @@ def costs(
     """
     judged, positive = _judged(category, fold)
     rows = {}
-    for method in methods:
+    for method in tqdm(methods, desc="detectors", leave=False):
         detector = detectors.make(method, seed=0, memory_bank=sizes.memory_bank)
         features = experiments.features_for(detector.kind, detector.levels, sizes, category, store)
         start = time.perf_counter()
@@ -228,7 +229,7 @@ def learning_curve(
     """
     judged, positive = _judged(category, fold)
     rows = []
-    for method in methods:
+    for method in tqdm(methods, desc="detectors", leave=False):
         detector = detectors.make(method, seed=0, memory_bank=sizes.memory_bank)
         features = experiments.features_for(detector.kind, detector.levels, sizes, category, store)
         test = features.take(fold.test[judged])

@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupShuffleSplit, KFold, ShuffleSplit
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, domains, finetune, profiles, similarity, stopping, training, vicinal
 from anomaly_transfer.backbones import Backbone
@@ -237,7 +238,7 @@ def tested(category: Category, fold: Fold, variant: str, seed: int, sizes: Profi
     is_fixed = RECIPES.get(variant, {}).get("statistics") == "fixed"
     distances, likeness = [], []
     first: tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray] | None = None
-    for epoch in range(tuning.epochs + 1):
+    for epoch in tqdm(range(tuning.epochs + 1), desc="tested epochs", leave=False):
         network = tuning.network(epoch)
         found = frozen if is_fixed else finetune.gaussians(network, images, image_size)
         seen = finetune.pooled(network, test, image_size)

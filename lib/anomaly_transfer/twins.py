@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, domains, profiles, similarity, sources
 from anomaly_transfer.backbones import Backbone
@@ -82,7 +83,8 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         # Numbers, since names are slow to compare.
         _, objects = np.unique(domain.groups[probes], return_inverse=True)
         rows = []
-        for number, (name, images_of) in enumerate([*curricula.items(), (UNTRAINED, None)], start=1):
+        others = [*curricula.items(), (UNTRAINED, None)]
+        for number, (name, images_of) in enumerate(tqdm(others, desc="networks", leave=False), start=1):
             _, other = seen_by(number, images_of)
             rows += _related(domains.levels(network), reference, other, name, objects, sizes)
         return pd.DataFrame(rows)

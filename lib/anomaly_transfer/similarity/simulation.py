@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from anomaly_transfer.evaluation import Interval
 from anomaly_transfer.similarity.base import Measure
@@ -93,7 +94,7 @@ def power(
         One row a (measure, change, n): ``value`` in 0..1.
     """
     rows = []
-    for n in sizes:
+    for n in tqdm(sizes, desc="simulated sizes", leave=False):
         rng = np.random.default_rng([seed, n])
         counts = {"nothing": 5 * repeats, **dict.fromkeys(changes, repeats)}
         pairs = {what: [two_samples(what, n, d, effect, rng) for _ in range(k)] for what, k in counts.items()}
