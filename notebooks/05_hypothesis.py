@@ -161,7 +161,7 @@ by_level = (
         }
     )
 )
-by_level.round(2)
+by_level.sort_index(level="kind", sort_remaining=False, kind="stable").round(2)
 
 # %% tags=["remove-input"]
 shift = images["ceiling"] / images["scale of photographs"]
@@ -297,6 +297,7 @@ def state(rows):
     )
 
 
+# %% tags=["remove-input"]
 on_defect, on_whole = state(on_real), state(with_mask)
 differ = on_defect.index[on_defect != on_whole.reindex(on_defect.index)]
 near_ones = ", ".join(on_real.loc[on_real["near"], "case"])
@@ -579,9 +580,10 @@ below = (defective < ceiling).sum()
 above_photographs = (defective > order.loc[twins.PHOTOGRAPHS]).sum()
 above_nothing = (defective > order.loc[twins.UNTRAINED]).sum()
 Markdown(
-    f"Trained on defective cells, a network is less like the normal-trained one than another normal-trained one is at {below} "
-    f"of {order.shape[1]} levels, more like it than the photograph-trained one at {above_photographs}, and more like it than "
-    f"one that was not trained at all at {above_nothing}."
+    f"How like is the network that was trained on defective cells to the one trained on normal cells, at {order.shape[1]} levels?\n\n"
+    f"- less than a second network trained on normal cells: at {below} of them;\n"
+    f"- more than one trained on photographs: at {above_photographs};\n"
+    f"- more than one that was not trained at all: at {above_nothing}."
 )
 
 # %% [markdown]

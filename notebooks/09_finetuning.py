@@ -217,7 +217,8 @@ explorers.forgetting(followed, pictures, f"surfaces brick, {tuned.DEFAULT}")
 # ## Where the rules stop
 #
 # Every rule is applied to the same run: the network as it was, the validation, fixed numbers of epochs, the training loss, and an
-# *oracle* that looks at the test labels. The oracle is no method; it shows how much a perfect rule could have gained. Gains are paired
+# *oracle* that looks at the test labels. (*Validation* averages over all six kinds of stand-ins; *validation by mixup* and so on use one kind
+# alone.) The oracle is no method; it shows how much a perfect rule could have gained. Gains are paired
 # with the frozen network on the same images.
 
 # %% tags=["hide-input"]
@@ -328,23 +329,21 @@ figure = plots.curve_grid(
 # %% tags=["remove-input"]
 test = paths[paths["measure"] == "test, revealed"]
 end = test[test["epoch"] == test["epoch"].max()].set_index("where")
-forgets = end[end["high"] < 0]
-gained = end[end["low"] > 0]
+forgets, gained = (
+    ", ".join(f"{where} {row['value']:+.3f}" for where, row in end[rows].iterrows())
+    for rows in (end["high"] < 0, end["low"] > 0)
+)
 along = ablation.agreement(default)
 along["where"] = along["benchmark"] + " " + along["category"]
 Markdown(
-    f"At the last epoch the test AUROC is below that of the frozen network, beyond its interval, on {len(forgets)} of {len(end)} data "
-    "sets"
-    + "".join(
-        f" ({where} {row['value']:+.3f})" for where, row in forgets.iterrows()
-    )
-    + f", and above it on {len(gained)}"
-    + "".join(f" ({where} {row['value']:+.3f})" for where, row in gained.iterrows())
-    + ". Rank correlation of the *steps* of validation and test from epoch to epoch (of steps, since the values of two curves that "
+    f"Of {len(end)} data sets, the test AUROC of the last epoch is beyond its interval below that of the frozen network on: "
+    f"{forgets or 'none'}; above it on: {gained or 'none'}. Rank correlation of the *steps* of validation and test from epoch to epoch (of steps, since the values of two curves that "
     "drift correlate anyway), mean over seeds: "
     + ", ".join(
         f"{words} ({where})"
-        for where, words in ablation.told(along.set_index("where")).items()
+        for where, words in ablation.told(
+            along.set_index("where"), digits=2
+        ).items()
     )
     + "."
 )

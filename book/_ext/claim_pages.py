@@ -116,11 +116,10 @@ class ClaimBoard(SphinxDirective):
         for path in (claims_file(), results_folder() / claims.VERDICTS):
             self.env.note_dependency(str(path))
         board = claims.board(claims.ledger(), claims.recorded())
-        lines = ["| Claim | Verdict | Mean effect [95 % interval] | Must be |", "|---|---|--:|--:|"]
-        lines += [
-            f"| [{row['claim']}](/{FOLDER}{name}.md) | {row['verdict']} | {row['effect']} | {row['must be']} |"
-            for name, row in board.iterrows()
-        ]
+        lines = ["| Claim | Verdict | Met by | Mean effect [95 % interval] | Must be |", "|---|---|--:|--:|--:|"]
+        for name, row in board.iterrows():
+            cells = [f"[{row['claim']}](/{FOLDER}{name}.md)", *row[["verdict", "met", "effect", "must be"]]]
+            lines.append(f"| {' | '.join(cells)} |")
         holder = nodes.container()
         self.state.nested_parse(StringList(lines, "claims"), 0, holder)
         return holder.children

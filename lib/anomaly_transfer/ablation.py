@@ -255,11 +255,12 @@ def signs(found: pd.DataFrame) -> pd.Series:
     return pd.Series(verdict, index=found.index)
 
 
-def told(found: pd.DataFrame) -> pd.Series:
+def told(found: pd.DataFrame, digits: int = 4) -> pd.Series:
     """Each row in words: the mean over seeds with its interval, or the one seed's value."""
+    form = f"+.{digits}f"
     rows = found[["value", "low", "high"]].itertuples(index=False)
     words = [
-        f"{value:+.4f} (one seed)" if np.isnan(low) else f"{value:+.4f} [{low:+.4f} {high:+.4f}]"
+        f"{value:{form}} (one seed)" if np.isnan(low) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
         for value, low, high in rows
     ]
     return pd.Series(words, index=found.index, dtype=str)
