@@ -17,7 +17,8 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 STYLE = """
 details.hide, .headerlink, .prev-next-area { display: none !important; }
 section[id^="document-"], span[id^="document-"] + section { break-before: page; }
-figure, table, .cell_output img, div.highlight { break-inside: avoid; }
+figure, table, .cell_output img, .cell_input, div.highlight, .gallery a { break-inside: avoid; }
+h1, h2, h3, h4 { break-after: avoid; }
 .cell_output table td, .cell_output table th { white-space: normal !important; }
 .cell_output, .pst-scrollable-table-container { overflow: visible !important; }
 .contents { break-before: page; }
