@@ -346,7 +346,7 @@ surfaces = hypothesis.of_defects(classes)
 things = classes.drop(surfaces.index)
 Markdown(
     f"At the last level, {surfaces['near'].sum()} of {len(surfaces)} classes of *defects* are near (drawn defects, doubtful cells and "
-    f"both forms of MVTec AD's objects counted; the verdict leaves the first two out), and {things['near'].sum()} of "
+    f"both forms of MVTec AD's objects counted; the verdict is about none of these), and {things['near'].sum()} of "
     f"{len(things)} where the anomaly is another *class* (a cat among aeroplanes, a 7 among zeros). The second group is a check "
     "of the index: another class is no changed normal, and where it is called near, near says little."
 )

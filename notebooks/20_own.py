@@ -196,7 +196,7 @@ Markdown(
 # - **The same places in train and test.** The pictures are dealt at random. The detector then knows the tested places, and a new place is not what it was tested on.
 # - **Defects taken under a lamp.** Whoever finds a defect in the evening photographs it in the evening. What the report measures is then the lamp, at least in part. The control shows it, and costs
 #   little: photograph some good parts in that light too, and put them into the test as a class of their own. It should score one half.
-# - **Defects among the normal pictures.** A tenth of the training pictures have a defect that nobody has seen. What a detector then learns to call normal shows in some classes and, with so few pictures, not in all.
+# - **Defects among the normal pictures.** A tenth of the training pictures have a defect that nobody has seen. From then on a detector may call such a thing normal; the table says in which classes it shows.
 # - **All normal pictures of one place.** Many pictures of one part are *one* example of what a good part is. Between them nothing varies but the stand and the light, and every other part is an anomaly.
 #
 # None of them gives an error message. Two things help: keep together what belongs together, and have a control class in which nothing is wrong. Against a defect among the normal

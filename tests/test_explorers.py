@@ -135,6 +135,8 @@ def test_a_tuning_is_told_by_its_change_since_the_frozen_network(tuning):
 
 def test_a_tuning_needs_a_picture_for_each_epoch(tuning):
     curves, pictures = tuning
+    with pytest.raises(ValueError, match="no run 'c' among 'a', 'b'"):
+        explorers.forgetting(curves, pictures, "c")
     with pytest.raises(ValueError, match="'b' needs one picture for each of its 3 epochs"):
         explorers.forgetting(curves, pictures | {"b": pictures["b"][:2]}, "a")
 
@@ -147,6 +149,8 @@ def test_labels_and_transfer_keep_their_bands_and_what_no_label_gives():
         for method in (labelled.SEEN, labelled.UNSEEN)
     )
     lines = lines[lines["start"].isin([labelled.WITHOUT, labelled.WITH])]
+    with pytest.raises(ValueError, match="no case 'wood' among 'brick'"):
+        explorers.labels(lines, "wood")
     specification = explorers.labels(lines, "brick").specification
     rows = pd.DataFrame(specification["data"]["values"])
     assert len(rows) == len(lines)

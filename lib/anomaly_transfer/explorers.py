@@ -280,8 +280,10 @@ def forgetting(curves: pd.DataFrame, pictures: Mapping[str, Sequence[Image.Image
     Raises
     ------
     ValueError
-        If a run has not one picture for each of its epochs.
+        If a run has not one picture for each of its epochs, or there is no such run.
     """
+    if run not in set(curves["run"]):
+        raise ValueError(f"There is no run {run!r} among {', '.join(map(repr, pictures))}.")
     for name, part in curves.groupby("run"):
         if len(pictures.get(str(name), ())) != part["epoch"].nunique():
             raise ValueError(f"{name!r} needs one picture for each of its {part['epoch'].nunique()} epochs.")
@@ -292,10 +294,7 @@ def forgetting(curves: pd.DataFrame, pictures: Mapping[str, Sequence[Image.Image
         change=(curves["value"] / before).where(is_distance, curves["value"] - before),
         measure=curves["measure"].map(tuned.CURVES),
     )
-    rows = [
-        {key: _short(value) for key, value in row.items()}
-        for row in curves[["run", "measure", "epoch", "value", "change"]].to_dict("records")
-    ]
+    rows = _rows(curves[["run", "measure", "epoch", "value", "change"]])
     chosen = {"filter": "datum.run == shown"}
     here = {"filter": "datum.epoch == epoch"}
     line = {
@@ -387,7 +386,14 @@ def labels(lines: pd.DataFrame, case: str) -> Explorer:
         ``labelled.UNSEEN``), one division each.
     case : str
         What is shown first.
+
+    Raises
+    ------
+    ValueError
+        If there is no such case.
     """
+    if case not in set(lines["case"]):
+        raise ValueError(f"There is no case {case!r} among {', '.join(map(repr, dict.fromkeys(lines['case'])))}.")
     steps = list(dict.fromkeys(lines.sort_values("k", key=lambda k: k.replace(labelled.ALL, np.inf))["labels"]))
     features = {labelled.WITHOUT: "random", labelled.WITH: "transferred"}
     lines = lines.reset_index(drop=True)
@@ -395,8 +401,7 @@ def labels(lines: pd.DataFrame, case: str) -> Explorer:
     lines["step"] = lines["labels"].map(steps.index)
     names = list(dict.fromkeys(lines["line"]))
     lines["none"] = lines.sort_values("step", kind="stable").groupby(["case", "line"])["value"].transform("first")
-    kept = ["case", "line", "step", "labels", "value", "low", "high", "none"]
-    rows = [{key: _short(value) for key, value in row.items()} for row in lines[kept].to_dict("records")]
+    rows = _rows(lines[["case", "line", "step", "labels", "value", "low", "high", "none"]])
     chosen = {"filter": "datum.case == shown"}
     colour = {
         "field": "line",
@@ -499,6 +504,11 @@ def _picture(description: str, width: float, height: float) -> dict[str, Any]:
 def _choice(name: str, options: Sequence[Any]) -> dict[str, Any]:
     """A list to choose from."""
     return {"input": "select", "name": name, "options": options}
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, their numbers short."""
+    return [{key: _short(value) for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _short(value: Any) -> Any:

@@ -116,7 +116,7 @@ def threshold(held_out, alpha):
 
 
 # %% tags=["mistake"]
-# Right for very many images. For nine, one new image in six is above it, not one in ten.
+# Right for very many images. With few, the highest score is not high enough.
 def threshold(held_out, alpha):
     return np.quantile(held_out, 1 - alpha)
 
