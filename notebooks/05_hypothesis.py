@@ -125,7 +125,13 @@ verdicts["case"] = verdicts["where"] + ": " + verdicts["anomaly_class"]
 images = verdicts[verdicts["region"] == "image"].rename(
     columns={"nearness": "value"}
 )
-deep = images[images["level"].isin([middle, images["level"].iloc[-1]])]
+last = images["level"].iloc[-1]
+deep = images[images["level"].isin([middle, last])]
+
+# %% tags=["remove-input"]
+Markdown(
+    f"Figures and tables call a level by its name: of this network, `{middle}` is the middle level of this chapter, and `{last}` the last."
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Nearness with intervals of each anomaly class at a middle level and at the last level of the network"}, "figure": {"name": "fig-nearness", "caption": "Nearness of whole images, at a middle level and at the last: 1 as near to normal as fresh normal images, 0 no nearer to normal than to photographs, −1 like photographs. Dashed: 0.5, above which we call a class near. Where there is no scale, nothing is drawn. (Data: ELPV; brick of scikit-image.)"}}
 figure = plots.intervals(
@@ -167,7 +173,6 @@ by_level.sort_index(level="kind", sort_remaining=False, kind="stable").round(2)
 shift = images["ceiling"] / images["scale of photographs"]
 shift = shift[images["benchmark"] == "elpv"].groupby(images["level"]).mean()
 near = by_level["near (P1.a)"]
-last = images["level"].iloc[-1]
 cells_middle, cells_last, drawn_middle, drawn_last = (
     f"{near[kind, level]} of {by_level['cases'][kind, level]}"
     for kind in ("real cells", "drawn defects")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from PIL import Image
 from sphinx.application import Sphinx
 
 IMAGE = re.compile(r'<img (?P<rest>[^>]*src="[^"]*_images/(?P<name>[^"/]+)"[^>]*>)')
+#: A picture inside the HTML of an output, as of a data card.
+EMBEDDED = re.compile(r'<img src="data:image/(?P<kind>\w+);base64,(?P<data>[^"]+)"')
 #: Bytes above which a picture, mostly of photographs then, is shown in a lighter format.
 HEAVY = 100_000
 TOGGLE = '<summary><span class="toctree-toggle" role="presentation">'
@@ -25,6 +29,8 @@ def improve(app: Sphinx, pagename: str, templatename: str, context: dict, doctre
         sources = {name: Path(app.srcdir) / source for source, name in app.builder.images.items()}
         folder = Path(app.outdir) / "_images"
         context["body"] = IMAGE.sub(lambda match: _lazy(match, sources, folder), context["body"])
+        up = "../" * pagename.count("/")
+        context["body"] = EMBEDDED.sub(lambda match: _apart(match, folder, up), context["body"])
         # The roles of docutils for citations: a list may hold nothing but its items, and the other one is withdrawn.
         context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
         context["body"] = context["body"].replace(' role="doc-biblioentry"', "")
@@ -48,6 +54,15 @@ def _lazy(match: re.Match, sources: dict[str, Path], folder: Path) -> str:
         if sources[name].stat().st_size > HEAVY:
             rest = rest.replace(name, _lighter(sources[name], folder / f"{Path(name).stem}.webp"))
     return f'<img loading="lazy" {size}{rest}'
+
+
+def _apart(match: re.Match, folder: Path, up: str) -> str:
+    """An embedded picture as a file, which a page does not load before it is seen (cards are folded)."""
+    picture = base64.b64decode(match["data"])
+    name = f"{hashlib.sha256(picture).hexdigest()[:32]}.{match['kind']}"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(picture)
+    return f'<img loading="lazy" src="{up}_images/{name}"'
 
 
 def _lighter(picture: Path, file: Path) -> str:

@@ -141,3 +141,8 @@ anomalies = [
 ]  # as near as the rivals are
 expected = np.mean([loose(rows, normal) for rows in anomalies])
 assert abs(rival_distance(rivals, normal, 20, rng) / expected - 1) < 0.1
+few, many = (
+    np.std([rival_distance(rivals, normal, 20, rng, draws) for _ in range(20)])
+    for draws in (1, 40)
+)
+assert few > 2 * many > 0, "a mean of more draws varies less"

@@ -67,9 +67,11 @@ for k in (1, 5):
     assert not set(groups[shots]) & set(groups[test]), (
         "a photograph is on both sides"
     )
-    assert set(groups[test]) | set(groups[shots]) == set(groups), (
+    assert len(test) == (~np.isin(groups, groups[shots])).sum(), (
         "too much set aside"
     )
+drawn = {tuple(sorted(few_shots(labels, groups, 5, rng)[0])) for _ in range(10)}
+assert len(drawn) > 5, "always the same shots"
 
 # %% [markdown]
 # ## Look closer: whose mean, whose spread?

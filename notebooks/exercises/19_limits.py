@@ -84,8 +84,9 @@ for _ in range(4000):
     told.append(deviation)
 assert abs(np.mean(errors)) < 20
 assert abs(np.sqrt(np.mean(np.square(told))) / np.std(errors) - 1) < 0.1
-_, few = forecast([50.0, 70.0], 2)
-assert np.isclose(few, np.sqrt(200) * 2), (
+total, few = forecast([50.0, 50.0, 80.0], 3)
+assert np.isclose(total, 180)
+assert np.isclose(few, np.sqrt(300) * np.sqrt(3 + 3)), (
     "both parts: luck, and the error of the mean"
 )
 

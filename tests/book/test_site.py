@@ -196,6 +196,14 @@ def test_the_first_mention_of_a_term_shows_its_meaning(site):
         assert " ".join(entry.find_next("dd").get_text().split()) == link["title"]
 
 
+def test_pictures_of_data_cards_load_when_seen(site):
+    pictures = soup("notebooks/03_benchmarks.html").select(".data-card img")
+    assert pictures
+    for picture in pictures:
+        assert picture["loading"] == "lazy"
+        assert (site / "notebooks" / picture["src"]).is_file()
+
+
 def test_a_citation_shows_what_it_cites(site):
     titles = [
         link.get("title", "") for link in soup("notebooks/02_frozen.html").select("article a[href*=bibliography]")
@@ -235,12 +243,14 @@ def test_in_a_browser(served, browser, page, width, scheme):
 
 @pytest.mark.parametrize("page", BROWSED)
 def test_a_page_is_light_and_soon_there(served, browser, page):
-    tab = browser.new_page()
-    sizes = []
-    tab.on("response", lambda response: sizes.append(len(response.body())))
-    tab.goto(f"{served}/{page}", wait_until="load")
+    tab = browser.new_page(viewport={"width": 1400, "height": 900})
+    tab.goto(f"{served}/{page}", wait_until="networkidle")
     interactive = tab.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")
-    assert sum(sizes) <= 1.5e6, f"{sum(sizes) / 1e6:.2f} MB"
+    size = tab.evaluate(
+        """['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind))
+            .reduce((sum, entry) => sum + entry.decodedBodySize, 0)"""
+    )
+    assert 0.2e6 < size <= 1.5e6, f"{size / 1e6:.2f} MB"
     assert interactive <= 2000, f"{interactive:.0f} ms"
     tab.close()
 
