@@ -125,11 +125,23 @@ def finding(*values, verdict="partly"):
     return Finding(id="W-test", verdict=verdict, cases=cases)
 
 
+def test_intervals_end_where_the_effect_does():
+    cases = pd.DataFrame({"case": ["a", "b"], "value": [0.9, -0.8], "low": [0.5, -4.0], "high": [1.3, np.nan]})
+    found = claims.judge(claim(between=(-1, 1)), cases)
+    assert [(case.low, case.high) for case in found.cases] == [(0.5, 1), (-1, None)]
+    assert (found.low, found.high) == (-1, 1)  # two cases this far apart tell nothing of a mean
+    assert claims.told(claim(between=(-1, 1)), found.cases[0]) == "+0.900 [+0.500, +1.000]"
+    assert claims.told(claim(between=(0, 1)), found.cases[0]) == "0.900 [0.500, 1.000]"
+
+
 def test_what_moved_is_told():
     then = finding(0.5, 0.6)
     assert claims.moved(then, then) == []
     assert claims.moved(finding(0.5001, 0.6), then) == []
-    assert claims.moved(finding(0.52, 0.6), then) == ["case 0: 0.5 became 0.52"]
+    assert claims.moved(finding(0.52, 0.6), then) == ["case 0: 0.5 [0.4, 0.6] became 0.52 [0.42, 0.62]"]
+    without = then.cases[0].model_copy(update={"high": None})
+    told = claims.moved(then.model_copy(update={"cases": (without, then.cases[1])}), then)
+    assert told == ["case 0: 0.5 [0.4, 0.6] became 0.5 [0.4, nan]"]
     assert claims.moved(finding(0.5), then) == ["case 1 is gone"]
     assert claims.moved(finding(0.5, 0.6, 0.7), then) == ["case 2 is new"]
     assert claims.moved(finding(0.5, 0.6, verdict="supported"), then) == ["verdict 'partly' became 'supported'"]

@@ -13,7 +13,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from anomaly_transfer import benchmarks, claims
+from anomaly_transfer import benchmarks, claims, plots
 from anomaly_transfer.claims import Claim, Finding
 from anomaly_transfer.places import claims_file, results_folder
 
@@ -28,8 +28,11 @@ def show_claim(app: Sphinx, docname: str, source: list[str]) -> None:
     """Replace a stub by the page of its claim."""
     if not docname.startswith(FOLDER):
         return
-    for path in (claims_file(), results_folder() / claims.VERDICTS):
+    for path in (claims_file(), results_folder() / claims.VERDICTS, plots.__file__):
         app.env.note_dependency(str(path))
+    # The directive draws anew when the stub has changed, which it never does.
+    for drawn in (Path(app.doctreedir).parent / "plot_directive").glob(f"{docname}-*"):
+        drawn.unlink()
     claim = next(claim for claim in claims.ledger() if claim.id == Path(docname).name)
     source[0] = page(claim, claims.recorded()[claim.id])
 
@@ -44,7 +47,7 @@ def page(claim: Claim, finding: Finding) -> str:
         _facts(claim),
     ]
     if finding.cases:
-        parts += ["## What was measured", _figure(claim), _table(finding)]
+        parts += ["## What was measured", _figure(claim), _table(claim, finding)]
     parts += [
         "## What the verdict does not cover",
         claim.limits,
@@ -62,9 +65,10 @@ def _in_short(claim: Claim, finding: Finding) -> str:
     if n == 1:
         (case,) = finding.cases
         words = {"met": "meets it", "missed": "misses it", "open": "cannot be told"}[case.state]
-        return f" Its one case {words}: {claims.told(case)} (it must be {claim.condition})."
-    effect = f"the effect is {claims.told(finding)} on average over cases"
-    counts = [f"{finding.count(state)} {word}" for state, word in (("met", "meet it"), ("missed", "miss it"))]
+        return f" Its one case {words}: {claims.told(claim, case)} (it must be {claim.condition})."
+    effect = f"the effect is {claims.told(claim, finding)} on average over cases"
+    met, missed = finding.count("met"), finding.count("missed")
+    counts = [f"{met} meet{'s' * (met == 1)} it", f"{missed} miss{'es' * (missed == 1)} it"]
     rest = f", and {finding.count('open')} cannot be told" if finding.count("open") else ""
     return f" Of {n} cases, {' and '.join(counts)}{rest}; {effect} (it must be {claim.condition})."
 
@@ -102,9 +106,9 @@ def _figure(claim: Claim) -> str:
     return "```{eval-rst}\n" + "\n".join(lines) + "\n```"
 
 
-def _table(finding: Finding) -> str:
+def _table(claim: Claim, finding: Finding) -> str:
     lines = ["| Case | Effect [95 % interval] | |", "|---|--:|---|"]
-    lines += [f"| {case.case} | {claims.told(case)} | {case.state} |" for case in finding.cases]
+    lines += [f"| {case.case} | {claims.told(claim, case)} | {case.state} |" for case in finding.cases]
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.figure import Figure
@@ -54,6 +55,8 @@ class Claim(BaseModel):
         Of the effect.
     measure : str
         What the effect is, with its unit or range.
+    between : tuple of float
+        Lowest and highest value that it can have: intervals end there.
     interval : str
         What the 95 % interval of a case is over.
     holds : {"above", "below", "within"}
@@ -88,6 +91,7 @@ class Claim(BaseModel):
     effect: str | None = None
     arguments: dict[str, Any] = {}
     measure: str = Field(min_length=5)
+    between: tuple[float, float] = (-math.inf, math.inf)
     interval: str = "none"
     holds: Literal["above", "below", "within"] = "above"
     threshold: float
@@ -216,6 +220,8 @@ def judge(claim: Claim, cases: pd.DataFrame) -> Finding:
     cases : DataFrame
         With ``case``, ``value``, ``low`` and ``high``.
     """
+    lowest, highest = claim.between
+    cases = cases.assign(low=cases["low"].clip(lower=lowest), high=cases["high"].clip(upper=highest))
     rows = [
         Case(case=case, value=_short(value), low=_known(low), high=_known(high), state=claim.state(low, high))
         for case, value, low, high in cases[["case", "value", "low", "high"]].itertuples(index=False)
@@ -228,8 +234,8 @@ def judge(claim: Claim, cases: pd.DataFrame) -> Finding:
     values = cases["value"]
     reach = float(values.sem() * student.ppf(0.975, len(values) - 1))
     mean = float(values.mean())
-    bounds = {"value": _short(mean), "low": _short(mean - reach), "high": _short(mean + reach)}
-    return Finding(id=claim.id, verdict=told, cases=tuple(rows), **bounds)
+    low, high = max(mean - reach, lowest), min(mean + reach, highest)
+    return Finding(id=claim.id, verdict=told, cases=tuple(rows), value=_short(mean), low=_short(low), high=_short(high))
 
 
 def evaluate(claim: Claim) -> Finding:
@@ -308,7 +314,7 @@ def write(findings: Sequence[Finding], folder: Path | None = None) -> Path:
 
 
 def moved(now: Finding, then: Finding | None, tolerance: float = 1e-3) -> list[str]:
-    """What differs between two findings on a claim, in words: verdict, states of cases, and values beyond a tolerance.
+    """What differs between two findings on a claim, in words: verdict, states of cases, and numbers beyond a tolerance.
 
     The tolerance is for other processors, whose last digits differ.
     """
@@ -319,10 +325,11 @@ def moved(now: Finding, then: Finding | None, tolerance: float = 1e-3) -> list[s
     told += [f"{name} is new" for name in new if name not in old]
     told += [f"{name} is gone" for name in old if name not in new]
     for name in old.keys() & new.keys():
+        was, became = _numbers(old[name]), _numbers(new[name])
         if old[name].state != new[name].state:
             told.append(f"{name}: {old[name].state} became {new[name].state}")
-        elif not math.isclose(old[name].value, new[name].value, rel_tol=tolerance, abs_tol=tolerance):
-            told.append(f"{name}: {old[name].value:g} became {new[name].value:g}")
+        elif not np.allclose(was, became, rtol=tolerance, atol=tolerance, equal_nan=True):
+            told.append(f"{name}: " + " became ".join("{:g} [{:g}, {:g}]".format(*row) for row in (was, became)))
     return sorted(told)
 
 
@@ -341,19 +348,20 @@ def board(claims: Sequence[Claim], findings: dict[str, Finding]) -> pd.DataFrame
         rows[claim.id] = {
             "claim": claim.title,
             "verdict": finding.verdict,
-            "effect": told(finding),
+            "effect": told(claim, finding),
             "must be": claim.condition if finding.cases else "",
             "met": f"{finding.count('met')} of {len(finding.cases)}" if finding.cases else "",
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("id")
 
 
-def told(finding: Finding | Case) -> str:
-    """A value with its interval, in words; empty where nothing was measured."""
+def told(claim: Claim, finding: Finding | Case) -> str:
+    """A value with its interval, in words, with a sign if it can be negative; empty where nothing was measured."""
     if finding.value is None:
         return ""
-    interval = f" [{finding.low:+.3f}, {finding.high:+.3f}]" if finding.low is not None else ""
-    return f"{finding.value:+.3f}{interval}"
+    form = "+.3f" if claim.between[0] < 0 else ".3f"
+    interval = f" [{finding.low:{form}}, {finding.high:{form}}]" if finding.low is not None else ""
+    return f"{finding.value:{form}}{interval}"
 
 
 def frame(finding: Finding) -> pd.DataFrame:
@@ -375,7 +383,7 @@ def draw(claim_id: str) -> Figure:
         raise ValueError(f"There are no recorded cases of a claim {claim_id!r}.")
     plots.use_style()
     bounds = [-claim.threshold, claim.threshold] if claim.holds == "within" else [claim.threshold]
-    return plots.claim_cases(frame(finding), bounds, claim.measure.partition(",")[0])
+    return plots.claim_cases(frame(finding), bounds, claim.measure)
 
 
 def draw_board() -> Figure:
@@ -417,6 +425,10 @@ def _recorded(study: str) -> dict[str, list[Any]]:
 
 def _short(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
+
+
+def _numbers(case: Case) -> list[float]:
+    return [math.nan if number is None else number for number in (case.value, case.low, case.high)]
 
 
 def _known(value: float) -> float | None:

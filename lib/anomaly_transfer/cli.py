@@ -222,7 +222,7 @@ def check_claims(
             continue
         finding = claims.evaluate(claim)
         findings.append(finding)
-        told = claims.told(finding)
+        told = claims.told(claim, finding)
         typer.echo(f"{claim.id:24} {finding.verdict:16} {told:28} {f'must be {claim.condition}' if told else ''}")
         changed = [] if write else claims.moved(finding, kept.get(claim.id))
         changes += len(changed)

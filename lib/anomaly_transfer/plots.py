@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -203,7 +204,8 @@ def claim_cases(frame: pd.DataFrame, thresholds: Sequence[float], label: str) ->
         axis.axvline(threshold, color="black", linestyle="--", linewidth=1)
     axis.set_yticks(range(len(frame)), frame["case"])
     axis.set_ylim(len(frame) - 0.5, -0.5)
-    axis.set_xlabel(label)
+    axis.set_xlabel(textwrap.fill(label, 32))
+    axis.locator_params(axis="x", nbins=6)
     axis.grid(axis="y", visible=False)
     figure.legend(loc="outside upper center", ncols=len(STATES))
     return figure

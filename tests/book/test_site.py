@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -194,6 +195,17 @@ def test_the_first_mention_of_a_term_shows_its_meaning(site):
         entry = soup("book/glossary.html").find(id=link["href"].split("#")[1])
         assert entry.get_text().lower().startswith(link.get_text().lower().removesuffix("s"))
         assert " ".join(entry.find_next("dd").get_text().split()) == link["title"]
+
+
+def test_figures_of_a_chapter_are_numbered_without_gaps(site):
+    numbers = defaultdict(list)
+    for page in PAGES:
+        for caption in soup(page).select("article figcaption .caption-number"):
+            if found := re.search(r"Fig\. (\d+)\.(\d+)", caption.get_text()):
+                numbers[int(found[1])].append(int(found[2]))
+    assert len(numbers) >= 20
+    for chapter, found in numbers.items():
+        assert sorted(found) == list(range(1, len(found) + 1)), f"chapter {chapter}"
 
 
 def test_pictures_of_data_cards_load_when_seen(site):
