@@ -11,7 +11,7 @@
 # ```
 
 # %% tags=["remove-cell"]
-# On Colab this installs the book's package; anywhere else it does nothing.
+# Installs the book's package where it is missing, as on Colab.
 import importlib.util
 
 if importlib.util.find_spec("anomaly_transfer") is None:

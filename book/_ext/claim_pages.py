@@ -87,7 +87,8 @@ def _facts(claim: Claim) -> str:
     }
     if claim.without:
         rows["Without"] = ", ".join(claim.without)
-    return "\n".join(f"{name}\n: {text}\n" for name, text in rows.items())
+    facts = "\n".join(f"{name}\n: {text}\n" for name, text in rows.items())
+    return f":::{{container}} facts\n{facts}\n:::"
 
 
 def _figure(claim: Claim) -> str:

@@ -29,8 +29,7 @@ def improve(app: Sphinx, pagename: str, templatename: str, context: dict, doctre
         sources = {name: Path(app.srcdir) / source for source, name in app.builder.images.items()}
         folder = Path(app.outdir) / "_images"
         context["body"] = IMAGE.sub(lambda match: _lazy(match, sources, folder), context["body"])
-        up = "../" * pagename.count("/")
-        context["body"] = EMBEDDED.sub(lambda match: _apart(match, folder, up), context["body"])
+        context["body"] = EMBEDDED.sub(lambda match: _apart(match, folder, app.builder.imgpath), context["body"])
         # The roles of docutils for citations: a list may hold nothing but its items, and the other one is withdrawn.
         context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
         context["body"] = context["body"].replace(' role="doc-biblioentry"', "")
@@ -56,13 +55,13 @@ def _lazy(match: re.Match, sources: dict[str, Path], folder: Path) -> str:
     return f'<img loading="lazy" {size}{rest}'
 
 
-def _apart(match: re.Match, folder: Path, up: str) -> str:
+def _apart(match: re.Match, folder: Path, address: str) -> str:
     """An embedded picture as a file, which a page does not load before it is seen (cards are folded)."""
     picture = base64.b64decode(match["data"])
     name = f"{hashlib.sha256(picture).hexdigest()[:32]}.{match['kind']}"
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(picture)
-    return f'<img loading="lazy" src="{up}_images/{name}"'
+    return f'<img loading="lazy" src="{address}/{name}"'
 
 
 def _lighter(picture: Path, file: Path) -> str:

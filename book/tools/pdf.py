@@ -21,8 +21,24 @@ figure, table, .cell_output img, .cell_input, div.highlight, .gallery a { break-
 h1, h2, h3, h4 { break-after: avoid; }
 .cell_output table td, .cell_output table th { white-space: normal !important; }
 .cell_output, .pst-scrollable-table-container { overflow: visible !important; }
+pre { white-space: pre-wrap !important; overflow-wrap: anywhere; }
+figure img { width: auto; max-height: 310mm; }
+summary { break-after: avoid; }
+td, th { padding: 0.15rem 0.6rem !important; }
 .contents { break-before: page; }
 """
+#: Millimetres of an A4 page, and how much smaller than on a screen the book is printed.
+WIDTH, MARGIN, SCALE = 210, 16, 0.7
+#: A table that is wider than the page is made smaller.
+FIT = """
+() => {
+  for (const table of document.querySelectorAll('article table')) {
+    const room = table.parentElement.clientWidth;
+    if (table.offsetWidth > room) table.style.zoom = room / table.offsetWidth;
+  }
+}
+"""
+BROKEN = "() => [...document.images].filter((image) => !image.naturalWidth).map((image) => image.src.slice(0, 200))"
 #: A list of the chapters, behind the first page.
 CONTENTS = """
 () => {
@@ -57,20 +73,25 @@ def print_book(folder: Path, file: Path) -> None:
     page = page.rename(page.parents[1] / "print.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        tab = browser.new_page()
+        # As wide as the text of a page, so that what is measured is what is printed.
+        tab = browser.new_page(viewport={"width": round((WIDTH - 2 * MARGIN) / 25.4 * 96 / SCALE), "height": 1300})
+        tab.emulate_media(media="print")
         tab.goto(page.as_uri(), wait_until="load", timeout=300_000)
         # Pictures load when they come into view.
         tab.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
         tab.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => null)))")
         tab.evaluate("document.querySelectorAll('details:not(.hide)').forEach((part) => { part.open = true; })")
+        if broken := tab.evaluate(BROKEN):
+            raise SystemExit(f"These pictures are not there: {', '.join(broken)}")
         tab.add_style_tag(content=STYLE)
         tab.evaluate(CONTENTS)
+        tab.evaluate(FIT)
         file.parent.mkdir(parents=True, exist_ok=True)
-        margin = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
+        margin = {"top": "18mm", "bottom": "18mm", "left": f"{MARGIN}mm", "right": f"{MARGIN}mm"}
         tab.pdf(
             path=file,
             format="A4",
-            scale=0.7,
+            scale=SCALE,
             margin=margin,
             outline=True,
             tagged=True,

@@ -4,16 +4,6 @@
 # To [the chapter](../02_frozen.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
-# %% tags=["remove-cell"]
-# On Colab this installs the book's package; anywhere else it does nothing.
-import importlib.util
-
-if importlib.util.find_spec("anomaly_transfer") is None:
-    get_ipython().run_line_magic(
-        "pip",
-        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
-    )
-
 # %%
 import numpy as np
 from scipy.spatial.distance import mahalanobis
@@ -52,14 +42,16 @@ def distances(x, mean, covariance):
 x = rng.normal(size=(50, 4)) @ mixing
 mean, covariance = x.mean(axis=0), np.cov(x.T)
 expected = [mahalanobis(row, mean, np.linalg.inv(covariance)) for row in x]
-assert np.allclose(distances(x, mean, covariance), expected)
+assert np.allclose(distances(x, mean, covariance), expected), (
+    "not what SciPy says of each row"
+)
 
 # %% [markdown]
 # ## Look closer: a stranger is farther, on average
 #
 # The mean and the covariance fit the images they were estimated from, so those images look more normal than new ones of the same kind.
 # A fair score of a normal image comes from a Gaussian that has not seen it. Score every row by a Ledoit-Wolf Gaussian of the *other*
-# folds (`fold[i]` names the fold of row `i`).
+# folds (`fold[i]` names the fold of row `i`). Beware: what scikit-learn calls `mahalanobis` is the *square* of the distance.
 
 
 # %% tags=["exercise"]
@@ -137,4 +129,4 @@ shares = [np.corrcoef(together, scores[:, level])[0, 1] for level in (0, 1)]
 assert min(shares) > 0.5, "one level says everything"
 itself = on_one_scale(known, known)
 assert abs(itself.mean()) < 1e-9, "normal images are at 0 on average"
-assert abs(itself.var() - 2) < 0.5, "two levels, each of variance one"
+assert abs(itself.var() - 2) < 0.8, "two levels, each of variance one"

@@ -4,16 +4,6 @@
 # To [the chapter](../03_benchmarks.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
-# %% tags=["remove-cell"]
-# On Colab this installs the book's package; anywhere else it does nothing.
-import importlib.util
-
-if importlib.util.find_spec("anomaly_transfer") is None:
-    get_ipython().run_line_magic(
-        "pip",
-        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
-    )
-
 # %%
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score

@@ -5,7 +5,7 @@
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
-# On Colab this installs the book's package; anywhere else it does nothing.
+# Installs the book's package where it is missing, as on Colab.
 import importlib.util
 
 if importlib.util.find_spec("anomaly_transfer") is None:
@@ -26,12 +26,12 @@ rng = np.random.default_rng(0)
 # ## Warm-up: few shots, drawn fairly
 #
 # Draw `k` labelled normal and `k` labelled anomalous images to learn from. No test image may share a group with them, so everything else
-# of *their groups* is set aside. Return the rows to learn from and the rows that may be tested on.
+# of *their groups* is set aside. `labels` are 0 and 1. Return two arrays of row numbers: to learn from, and to test on.
 
 
 # %% tags=["exercise"]
 def few_shots(labels, groups, k, rng):
-    """Rows of k images of each label, and the rows that share no group with them."""
+    """Row numbers of k images of each label, and of all that share no group with them."""
     raise NotImplementedError("your turn")
 
 
@@ -61,17 +61,24 @@ def few_shots(labels, groups, k, rng):
 # %% tags=["check"]
 groups = np.repeat(np.arange(40), 5)
 labels = rng.integers(0, 2, 200)
-for k in (1, 5):
+for k in (1, 5, 40):
     shots, test = few_shots(labels, groups, k, rng)
-    assert len(set(shots)) == 2 * k and labels[shots].sum() == k
+    assert len(set(shots)) == len(shots) == 2 * k, (
+        "an image is drawn twice, or too few are"
+    )
+    assert labels[shots].sum() == k, "k of each label"
     assert not set(groups[shots]) & set(groups[test]), (
         "a photograph is on both sides"
     )
-    assert len(test) == (~np.isin(groups, groups[shots])).sum(), (
-        "too much set aside"
+    assert set(test) == set(np.flatnonzero(~np.isin(groups, groups[shots]))), (
+        "too much set aside (row numbers, not a mask?)"
     )
-drawn = {tuple(sorted(few_shots(labels, groups, 5, rng)[0])) for _ in range(10)}
-assert len(drawn) > 5, "always the same shots"
+drawn = [few_shots(labels, groups, 5, rng)[0] for _ in range(10)]
+for kind in (0, 1):
+    seen = {
+        tuple(sorted(rows[labels[rows] == kind])) for rows in map(np.array, drawn)
+    }
+    assert len(seen) > 5, "always the same shots"
 
 # %% [markdown]
 # ## Look closer: whose mean, whose spread?
@@ -106,13 +113,20 @@ def standardised(x, source):
 
 
 # %% tags=["check"]
-source = rng.normal(size=(500, 3)) * [1, 10, 0] + [5, 0, 0.3]
+source = rng.normal(size=(5000, 3)) * [1, 10, 0] + [5, 0, 0.3]
 x = np.array([[6.0, 10.0, 9.0], [4.0, -10.0, 0.3]])
 found = standardised(x, source)
-assert np.isfinite(found).all() and (found[:, 2] == 0).all()
-assert np.allclose(found[:, :2], [[1, 1], [-1, -1]], atol=0.2)
+assert np.isfinite(found).all() and (found[:, 2] == 0).all(), (
+    f"the third channel never varies, although its std is {source.std(axis=0)[2]}"
+)
+assert np.allclose(found[:, :2], [[1, 1], [-1, -1]], atol=0.2), (
+    "source mean, source spread"
+)
 assert np.allclose(standardised(x[:1], source), found[:1]), (
     "it depends on the others"
+)
+assert np.allclose(standardised(1e-6 * x, 1e-6 * source), found), (
+    "it depends on the unit"
 )
 
 # %% [markdown]
@@ -154,10 +168,14 @@ torch.manual_seed(0)
 for n in (2, 8):
     first = torch.randn(n, 6)
     second = first + 0.5 * torch.randn(n, 6)
+    alike = torch.log(torch.tensor(2.0 * n - 1))
+    assert torch.isclose(contrast(first, second, 1e6), alike, atol=1e-4), (
+        "when hot all views are alike: one of 2n - 1, itself left out"
+    )
     expected = selfsupervised.contrast(first, second)
     assert torch.isclose(
         contrast(first, second, selfsupervised.TEMPERATURE), expected
-    )
+    ), "the mean over all 2n views"
     assert torch.isclose(
         contrast(5 * first, second, selfsupervised.TEMPERATURE), expected
-    )
+    ), "a cosine does not know how long a vector is"

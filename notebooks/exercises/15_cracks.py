@@ -5,7 +5,7 @@
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
 # %% tags=["remove-cell"]
-# On Colab this installs the book's package; anywhere else it does nothing.
+# Installs the book's package where it is missing, as on Colab.
 import importlib.util
 
 if importlib.util.find_spec("anomaly_transfer") is None:

@@ -4,16 +4,6 @@
 # To [the chapter](../16_side.ipynb). Fill in each cell that says *your turn*; the cell below it complains until it is right. Solutions are
 # folded, and so is a mistake that looks right. The question nobody has answered yet is at the end of the chapter.
 
-# %% tags=["remove-cell"]
-# On Colab this installs the book's package; anywhere else it does nothing.
-import importlib.util
-
-if importlib.util.find_spec("anomaly_transfer") is None:
-    get_ipython().run_line_magic(
-        "pip",
-        "install -q 'anomaly-transfer[embedded,fast] @ git+https://github.com/OWNER/what-normal-knows'",
-    )
-
 # %%
 import numpy as np
 from scipy.stats import norm, rankdata
@@ -47,7 +37,7 @@ def mean_ranks(auroc):
 
 # %% tags=["check"]
 auroc = np.array([[0.9, 0.9, 0.5], [0.7, 0.8, 0.6]])
-assert np.allclose(mean_ranks(auroc), [1.75, 1.25, 3])
+assert np.allclose(mean_ranks(auroc), [1.75, 1.25, 3]), "1 is best; ties share"
 many = np.round(rng.random((50, 6)), 1)
 assert np.isclose(mean_ranks(many).mean(), 3.5), "ranks are shared out, not won"
 assert np.allclose(mean_ranks(many[:, ::-1]), mean_ranks(many)[::-1]), (
@@ -99,16 +89,15 @@ assert wins(lambda x: combined(known, x)) > 0.95, (
 factor = np.array([1000, 0.01])
 assert np.allclose(
     combined(known * factor, normal * factor), combined(known, normal)
-)
+), "a factor changes nothing"
 assert np.allclose(combined(known**3, normal**3), combined(known, normal)), (
-    "no logs?"
+    "a power is a factor of the logs, and of their standard deviation"
 )
-one = np.array(
-    [[1.0, 1.0], [np.e, np.e**2]]
-)  # logs: mean 0.5 and 1, spread 0.5 and 1
-assert np.isclose(combined(one, np.array([[np.e, np.e]]))[0], 1), (
-    "a sum, and of both"
-)
+logs = np.repeat([[0.0, 0], [0, 0], [0, 0], [4, 8]], 100, axis=0)
+# means 1 and 2, standard deviations sqrt(3) and 2 sqrt(3)
+assert np.isclose(
+    combined(np.exp(logs), np.exp([[4.0, 8.0]]))[0], 2 * np.sqrt(3), atol=0.02
+), "the sum of both, in standard deviations from the mean"
 
 # %% [markdown]
 # ## Build: as rare as that
@@ -138,13 +127,21 @@ def stouffer(known, scores):
 
 
 # %% tags=["check"]
-found = stouffer(known, np.r_[normal, defective, 1e9 * normal[:5]])
+few = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+shares = np.array(
+    [3 / 5, 1 / 5]
+)  # of 2, reached by two of three, and of 9, by none
+assert np.isclose(
+    stouffer(few, np.array([[2.0, 9.0]]))[0], norm.isf(shares).sum()
+), "one more than are at least as large, of two more than there are; then the sum"
+known, others = np.exp(rng.normal(size=(2, 500, 2)))
+found = stouffer(known, np.r_[others, 1e9 * others[:5]])
 assert np.isfinite(found).all(), "one detector must not decide alone, for ever"
 assert np.isfinite(stouffer(known, known.min(axis=0)[None] / 2)).all(), (
     "nor the lowest score"
 )
 assert np.allclose(
-    found, stouffer(known**3, np.r_[normal, defective, 1e9 * normal[:5]] ** 3)
-)
-assert abs(found[:500].mean()) < 0.3, "normal images are at zero"
-assert found[500:1000].mean() > found[:500].mean() + 1
+    found, stouffer(known**3, np.r_[others, 1e9 * others[:5]] ** 3)
+), "only the order counts"
+assert abs(found[:500].mean()) < 0.5, "normal images are at zero"
+assert found[500:].min() > found[:500].mean() + 1, "the more anomalous, the higher"
