@@ -64,7 +64,8 @@ figure = plots.image_sheet(
 # ## How to read the numbers
 #
 # - Every result on these pages was computed by the code of the page when the site was built, or is read from a *record*
-#   that names its code, data, weights, hardware and date. None was typed.
+#   that names its code, data, weights, hardware and date. None of ours was typed; what others published stands in tables of its own,
+#   with its source.
 # - Headline results come with a 95 % interval. A difference between two methods is *paired* wherever the runs allow it: same images,
 #   same splits. Where it is not, the page says so.
 # - A claim that fails is a finding, and gets a page like any other.
@@ -76,15 +77,15 @@ figure = plots.image_sheet(
 # reveals how a figure was made.
 #
 # **Learn with it.** Each chapter is a notebook that runs on its own, on Colab (the rocket button of each page) or on a laptop
-# without a GPU. Change something and run it again; the exercises at the end say what, and each chapter has three more that check
-# your answer.
+# without a GPU: `pip install jupyterlab`, download the notebook (the button with the arrow), open it; its first cell installs the rest.
+# Change something and run it again; the exercises at the end say what, and each chapter has three more that check your answer.
 #
 # **Regenerate it.** In a copy of the repository, `make book` runs every chapter on real images and builds this site;
 # only what is stale is computed.
 #
 # ## Profiles
 #
-# How large an experiment is, is set in one place. This page was built with the profile marked below.
+# How large an experiment is, is set in one place: the cell `profile = ...` at the top of each notebook. This page was built with the profile marked below.
 
 # %% tags=["hide-input"]
 import pandas as pd

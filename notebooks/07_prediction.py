@@ -279,7 +279,8 @@ Markdown(
 #
 # What the recorded runs say of the first paper's claims, with the thresholds that the chapters stated beforehand. Shares have
 # Wilson's interval {cite:p}`wilson1927`, medians a bootstrap over classes, gains Student's interval over categories. The paper speaks of
-# surfaces, so classes of things (digits, aeroplanes) stand apart, as a check of the index. All treat cases
+# surfaces, so classes of things (digits, aeroplanes) stand apart in P1.a, as a check of the index; P1.c counts all categories. The
+# doubtful grades of solar cells count as kinds of defects, which they do not in [the verdicts](17_verdicts.ipynb). All treat cases
 # as independent, which classes of one data set are not: the true uncertainty is larger.
 
 # %% tags=["hide-input"]
@@ -293,7 +294,7 @@ images_near, defects_near = (
     for where in ("whole images", "patches on them")
 )
 Markdown(
-    f"P1.a speaks of *each* class. Near are {images_near['value']:.0%} of {images_near['cases']} kinds of real defects as whole images, and "
+    f"P1.a speaks of *each* class. Near are {images_near['value']:.0%} of {images_near['cases']} kinds of real defects as whole images (doubtful grades among them), and "
     f"{defects_near['value']:.0%} of {defects_near['cases']} on the defect itself. "
     + " ".join(
         f"P1.c, {row['what']}: {row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] over {row['cases']} categories."
@@ -318,7 +319,7 @@ Markdown(
 #
 # Three that check your answer, with folded solutions: [](exercises/07_prediction.ipynb). And four to try out here:
 #
-# 1. *Warm-up.* Why may the distance from *normal* to photographs not depend on the anomaly class, and what does its row tell?
+# 1. *Warm-up.* Why may the distance from *normal* to photographs not depend on the anomaly class, and what does its column tell?
 # 2. *Look closer.* Use detection with `k = 1` (all levels together) as the outcome. Do the signs stay?
 # 3. *Look closer.* Add `("surfaces", "mono")` to the cases. What becomes of the skills?
 # 4. *Research.* All predictors here look at distributions of single images. Design one that sees what training on normal images

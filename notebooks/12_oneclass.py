@@ -59,7 +59,8 @@ executions.told("12_oneclass", profile)
 # s(x) = \rho - \sum_i \alpha_i \exp\left(-\gamma \lVert x_i - x \rVert^2\right), \qquad 0 \le \alpha_i \le 1,\quad \textstyle\sum_i \alpha_i = \nu n .
 # $$ (eq-svm)
 #
-# The sum is a weighted count of normal images nearby: the fewer, the higher the score. The scale $\gamma$ says what "nearby" means,
+# The sum is a weighted count of normal images nearby: the fewer, the higher the score. The scale $\gamma$ says what "nearby" means
+# (if nothing else is said, scikit-learn's rule: one over the number of dimensions times the variance of all values),
 # and $\nu$ how many normal images may be outside (here a tenth). An **isolation forest** {cite:p}`liu2008` cuts the space at random,
 # one coordinate at a time, each of its trees on a few hundred images and to a limited depth; images that are alone early are
 # anomalous. Neither learns what an image is. They get a space, and draw in it. We give them three:
@@ -187,7 +188,7 @@ Markdown(
 # %% [markdown]
 # ## A knob that knows the answer
 #
-# {eq}`eq-svm` has a scale $\gamma$. It can be set by a rule that sees normal images only, as above, or by trying a few and keeping
+# {eq}`eq-svm` has a scale $\gamma$. It can be set by a rule that sees normal images only, as the one above, or by trying a few and keeping
 # the best on labelled images. The second is supervision by another name. What is it worth?
 
 # %%
@@ -238,7 +239,8 @@ Markdown(
 # ## On more benchmarks: recorded runs
 #
 # At the `study` profile, by the recommended split of each benchmark (where it is an official one, each class in turn is normal and all
-# others are anomalous). Shown are the categories for which all nine detectors are recorded.
+# others are anomalous). Shown are the categories for which all nine detectors are recorded. Pictures are larger and images more than in the live
+# runs, so the numbers of a data set differ from those above; [larger was not always better](02_frozen.ipynb).
 
 # %% tags=["hide-input"]
 everywhere = experiments.recorded(methods)

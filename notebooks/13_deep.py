@@ -140,7 +140,10 @@ shown = rules["value"].unstack("measure")[
 seconds = {
     variants[name]: run.provenance.seconds["all"] for name, run in runs.items()
 }
-shown.reindex(variants.values()).round(3).assign(
+headed = shown.rename(
+    columns={transferred.VALIDATION: "chosen by validation"}
+).rename_axis(columns="test AUROC")
+headed.reindex(variants.values()).round(3).assign(
     seconds=pd.Series(seconds).round().astype(int)
 )
 
@@ -312,7 +315,8 @@ Markdown(
 # ## From scratch or transferred: recorded runs
 #
 # At the `study` profile, one fold of each data set and one seed: the AUROC at the last epoch. The last row is no training at all: the Gaussian of
-# frozen features of [](12_oneclass.ipynb), on larger pictures and over all folds, so that it is a mark beside the table and not a paired comparison. (Folded away below it: the same with
+# frozen features of [](12_oneclass.ipynb), on larger pictures and over all folds, so that it is a mark beside the table and not a paired comparison. *No guards*: the
+# biases are trained as well, and coordinates of the centre may be near zero. *At random*: the network that is otherwise from ImageNet, untrained. (Folded away below it: the same with
 # 95 % intervals over test images.)
 
 # %% tags=["hide-input"]
@@ -324,19 +328,25 @@ at_last = first[first["measure"] == transferred.LAST].pivot(
     index="variant", columns="where", values="value"
 )
 order = [name for name in transferred.RECIPES if name in at_last.index]
+recipes = variants | {
+    "svdd-unguarded": "Deep SVDD, small network, no guards",
+    "svdd-random": "Deep SVDD, large network at random",
+    "negatives-random": "pseudo-negatives, at random",
+    "compact-random": "compact, at random",
+}
 reference = experiments.recorded(["gaussian"])
 reference.index = reference["benchmark"] + " " + reference["category"]
 beside = at_last.loc[order].copy()
 beside.loc["Gaussian, frozen"] = reference["value"].reindex(at_last.columns)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC at the last epoch of one-class networks on the recorded data sets, as a table shaded by value"}, "figure": {"name": "fig-deep-everywhere", "caption": "AUROC at the last epoch of one-class networks trained from scratch or from ImageNet, on each recorded data set, and of the Gaussian of frozen features; blank where a run is not recorded. (Data: the benchmarks as named; recorded.)"}}
-figure = plots.heat_table(beside)
+figure = plots.heat_table(beside.rename(index=recipes))
 
 # %% tags=["hide-input", "hide-output"]
 ended = first[first["measure"] == transferred.LAST]
 ended.assign(told=plots.with_interval(ended)).pivot(
     index="variant", columns="where", values="told"
-).loc[order]
+).loc[order].rename(index=recipes)
 
 # %% tags=["remove-input"]
 untrained = first[first["measure"] == transferred.UNTRAINED].pivot(
@@ -349,7 +359,7 @@ Markdown(
     + ", ".join(f"{value:+.3f} ({where})" for where, value in transfer.items())
     + ". What training itself adds to the network that it began with, median over data sets: "
     + "; ".join(
-        f"{name} {row.median():+.3f} ({row.count()} data sets)"
+        f"{recipes[name]} {row.median():+.3f} ({row.count()} data sets)"
         for name, row in trained_gain.iterrows()
     )
     + f". The Gaussian of frozen features is above every trained network of the table on "
@@ -358,10 +368,6 @@ Markdown(
     "learning rates and numbers of epochs differ behind the first difference: it compares recipes, not the start alone; and one seed and "
     "one fold stand behind each number."
 )
-
-# %% [markdown]
-# Beside the published number, on the published protocol: all training images of one digit, the official test set, the small network
-# (`svdd-scratch-whole`). The paper's network, pre-training and epochs differ, so equality would be luck:
 
 # %% tags=["remove-input"]
 whole = recorded[
@@ -382,7 +388,13 @@ for benchmark, data in (
             f"{values[transferred.VALIDATION].mean():.3f} stopped by validation, {values[transferred.UNTRAINED].mean():.3f} before "
             f"training; published over ten classes: {told:.3f}."
         )
-Markdown("\n\n".join(lines) or "No such run is recorded yet (`make study`).")
+protocol = "the published protocol (all training images of one class, the official test set, the small network: `svdd-scratch-whole`)"
+Markdown(
+    f"Beside the published number, on {protocol}; network, pre-training and epochs differ, so equality would be luck:\n\n"
+    + "\n\n".join(lines)
+    if lines
+    else f"No run on {protocol} is recorded yet, so no published number stands beside ours (`make study` records it)."
+)
 
 # %% [markdown]
 # ```{admonition} What would surprise you

@@ -302,11 +302,12 @@ dearest = list(SCENARIOS)[-1]
 Markdown(
     "The table has the relative cost by place, rule and detector. With calibrated thresholds, clearly better than eyes closed (the interval is below 1) are "
     + "; ".join(
-        f"at *{place}* {len(rows)} of {len(order)}" for place, rows in clear.items()
+        f"{len(rows)} of {len(order)} at *{place}*" for place, rows in clear.items()
     )
     + f". A threshold at 5 % of normal patches is on average dearer than eyes closed in {(fixed > 1).sum()} of {len(fixed)} cases: at *{dearest}* the "
-    f"Gaussian costs {fixed[dearest, 'gaussian']:.1f} times as much as flagging everything. The rule *calibrated* itself decides with eyes closed in "
-    f"{blindly:.0%} of its cases."
+    f"Gaussian costs {fixed[dearest, 'gaussian']:.1f} times as much as flagging everything. In {blindly:.0%} of its cases the rule *calibrated* found no use of "
+    "the score and fell back on eyes closed. A threshold below (nearly) all scores flags as much, and costs as much, without being called so: "
+    "hence the entries in the table that are as dear as eyes closed."
     + (f" Not recorded: {', '.join(absent)}." if absent else "")
 )
 

@@ -67,7 +67,9 @@ executions.told("17_verdicts", profile)
 # case, and possibly in fewer than it misses. We have read the abstracts of the three papers only;
 # *our* reading of their words, and *our* protocol, are what is judged.
 #
-# What was fixed when: thresholds that a chapter or a paper had stated before the runs are marked so; effects, scopes and cases were all chosen
+# ```{admonition} What was fixed when
+# :class: dropdown
+# Thresholds that a chapter or a paper had stated before the runs are marked so; effects, scopes and cases were all chosen
 # afterwards. The rule above was written when the chapters' numbers were known and before any verdict was computed. It was changed once: at first a
 # claim was *partly* supported as soon as one case met it, however many were open. And the ledger was reworded once after a sceptical
 # reading: cells that experts were in doubt about no longer count as a kind of defect, MNIST and CIFAR-10 no longer as surfaces, drawn defects
@@ -76,6 +78,7 @@ executions.told("17_verdicts", profile)
 # is correlated with gain within levels; and fine-tuning is compared with the frozen network at one level on both sides. Two claims whose quotations have no
 # *each* (`P2d-stand-ins`, `P3a-published`) are about *most* cases since then instead of every one; whoever finds this too kind should look at
 # the end of this page, where the verdicts under either reading stand. The history of `book/claims.yml` has it all.
+# ```
 
 # %% [markdown]
 # One entry of the ledger, as it stands there:
@@ -90,7 +93,7 @@ print(yaml.safe_dump(entry, sort_keys=False, width=90))
 #
 # Every claim, one bar: which share of its cases meets it, leaves it open, or misses it.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "One bar a claim: the share of its cases that meet it, leave it open or miss it, with the verdict beside it"}, "figure": {"name": "fig-board", "caption": "All claims: first, second and third paper, and our own. Green: cases that meet the claim; grey: open; red: missed. (Data: recorded runs on all benchmarks at hand.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "One bar a claim: the share of its cases that meet it, leave it open or miss it, with the verdict beside it"}, "figure": {"name": "fig-board", "caption": "All claims: first, second and third paper, and our own. Green: cases that meet the claim; grey: open; orange: missed. (Data: recorded runs on all benchmarks at hand.)"}}
 figure = claims.draw_board()
 
 # %% tags=["remove-input"]

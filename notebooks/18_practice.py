@@ -113,7 +113,7 @@ Markdown(
 
 # %% [markdown]
 # `combined` is what `anomaly-transfer evaluate` takes if you say nothing: it adds the Gaussian, which is right where the whole image matters, the patch Gaussian,
-# which needs pictures that are aligned, and the patch memory, which needs neither. Where you know your pictures, one of its parts can be the better choice. It was chosen on
+# which is made for aligned pictures (and was ahead on some that nobody aligned), and the patch memory, which knows no position. Where you know your pictures, one of its parts can be the better choice. It was chosen on
 # two of these data sets, small pictures of mono cells and of bricks ([](16_side.ipynb)); those two rows speak for it more than they should.
 #
 # ## How many good pictures?
@@ -161,8 +161,8 @@ Markdown(
 #
 # ## Would labels pay?
 #
-# With pictures of defects one can train a classifier instead: a linear head on the same frozen features. Does it find defects better than the best detector that
-# sees normal pictures only?
+# With pictures of defects one can train a classifier instead: a linear head on the same frozen features. Does it find defects better than the best of three
+# detectors of the same features (the Gaussian, neighbours, the one-class SVM) that see normal pictures only? Patch detectors were not among them.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of a classifier trained with labelled defects minus that of detectors without any, one interval for each data set"}, "figure": {"name": "fig-labels-pay", "caption": "What labels add: the cases of claim P3a-labels, with 95 % intervals. Dashed: its threshold. (Data: the benchmarks as named; recorded.)"}}
 figure = claims.draw("P3a-labels")
@@ -187,11 +187,11 @@ Markdown(
 guide = """
 How to test? | Keep together what came together. | W-leak: supported
 Which network? | One pre-trained on ImageNet, frozen. | P3a-transfer: supported; P1c-from-imagenet: not supported
-Which detector? | The combined one if you know nothing of your pictures: it beats our patch memory. That it is always as good as its best part, or as PatchCore, is not shown. | W-combined-patch: supported; W-combined: inconclusive; W-combined-peers: inconclusive
+Which detector? | On surfaces and parts the combined one or the patch Gaussian, which had the smaller worst case. The combined one beats our patch memory; that it is as good as its best part, or as PatchCore, is not shown, and on pictures of things it was not run. | W-combined-patch: supported; W-combined: inconclusive; W-combined-peers: inconclusive
 Which distance? | With covariances, not Euclidean. | P2d-score: supported
 Fine-tune on normal images? | Later: what it gains cannot be told. | P2a-gain: inconclusive; W-tuned-over-level: inconclusive
-If you do, when to stop? | By stand-ins of any kind; whether stopping helps cannot be told. | P2b-stop: inconclusive; P2d-stand-ins: supported
-Collect labels? | Yes, of the kinds that you can get. | P3a-labels: supported
+If you do, when to stop? | By several kinds of stand-in together: mostly one does as well, but not always. Whether stopping helps cannot be told. | P2b-stop: inconclusive; P2d-stand-ins: supported
+Collect labels? | They may pay, for the kinds that you label. | P3a-labels: supported
 Rely on them for new kinds? | Not alone: whether they help there cannot be told. | W-unseen-types: inconclusive
 Where to put the threshold? | Not at a habitual rate of false alarms: on cracks that could cost more than not looking (chapter on cracks). | W-five-per-cent: partly
 Choose a source by similarity? | We would not: that it predicts a gain was not shown. | W-similarity-predicts: inconclusive

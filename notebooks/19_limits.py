@@ -124,6 +124,8 @@ pair = [units["study"], units["full"]]
 Markdown(
     f"On this device ({pair[0].device}) an image of the study takes {pair[0].forward['image_size'] * 1000:.0f} ms, one of the full profile "
     f"{pair[1].forward['image_size'] * 1000:.0f} ms; to train, {pair[0].training['tuned_image_size'] * 1000:.0f} and {pair[1].training['tuned_image_size'] * 1000:.0f} ms. "
+    "*Time known* is the share of the planned jobs of which a run of the same variant and category was recorded, with whatever seed; the "
+    "hours are a forecast for all planned jobs. "
     f"All {int(total['jobs']):,} jobs would take {total['hours recorded']:,.0f} hours of one processor at `study` and {total['hours']:,.0f} at `full`, of which "
     f"{expected['hours'].idxmax()} takes {expected['hours'].max() / total['hours']:.0%}. The features of all pictures take {forecast.features_gigabytes(pair[0]):,.0f} "
     f"and {forecast.features_gigabytes(pair[1]):,.0f} GB, the networks after every epoch {total['gigabytes']:,.0f} GB."

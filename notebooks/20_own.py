@@ -149,7 +149,7 @@ figure = plots.image_sheet(
 # ## Keep it, and use it tomorrow
 #
 # A fitted detector is two files without any code in them. `anomaly-transfer fit FOLDER --out model` writes them, and `anomaly-transfer score model NEW_PICTURES` uses them: today,
-# tomorrow, on another machine. Here, with four of the test pictures that have a crack:
+# tomorrow, on another machine. Here, with the test pictures that have a crack (the first four are shown):
 
 # %%
 model, _ = inspection.fit_folder(
@@ -189,14 +189,15 @@ nothing = made.set_index("class").loc["nothing", "told"]
 Markdown(
     "Mean change over the defects: "
     + "; ".join(f"{name} {value:+.2f}" for name, value in moved.items())
-    + f". Under the lamp, pictures *without any defect* are told from normal ones with an AUROC of {nothing:.2f}."
+    + ". This is one run with a dozen pictures a class: the intervals of such AUROCs are as wide as those of the report above, so that a change of a "
+    f"few hundredths is no finding. Under the lamp, pictures *without any defect* are told from normal ones with an AUROC of {nothing:.2f}."
 )
 
 # %% [markdown]
 # - **The same places in train and test.** The pictures are dealt at random. The detector then knows the tested places, and a new place is not what it was tested on.
 # - **Defects taken under a lamp.** Whoever finds a defect in the evening photographs it in the evening. What the report measures is then the lamp, at least in part. The control shows it, and costs
 #   little: photograph some good parts in that light too, and put them into the test as a class of their own. It should score one half.
-# - **Defects among the normal pictures.** A tenth of the training pictures have a defect that nobody has seen. From then on a detector may call such a thing normal; the table says in which classes it shows.
+# - **Defects among the normal pictures.** A tenth of the training pictures have a defect that nobody has seen. From then on a detector may call such a thing normal. With so few pictures a class the table cannot say in which.
 # - **All normal pictures of one place.** Many pictures of one part are *one* example of what a good part is. Between them nothing varies but the stand and the light, and every other part is an anomaly.
 #
 # None of them gives an error message. Two things help: keep together what belongs together, and have a control class in which nothing is wrong. Against a defect among the normal

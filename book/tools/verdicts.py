@@ -21,8 +21,11 @@ BEGIN, END = "<!-- verdicts: written by book/tools/verdicts.py -->", "<!-- end o
 def table() -> str:
     """The board in Markdown."""
     rows = claims.board(claims.ledger(), claims.recorded()).reset_index()
-    lines = ["| Claim | | Verdict | Cases that meet it |", "|---|---|---|--:|"]
-    lines += [f"| {row['id']} | {row['claim']} | **{row['verdict']}** | {row['met']} |" for _, row in rows.iterrows()]
+    lines = ["| Claim | | Verdict | Cases that meet it | that miss it |", "|---|---|---|--:|--:|"]
+    lines += [
+        f"| {row['id']} | {row['claim']} | **{row['verdict']}** | {row['met']} | {row['missed']} |"
+        for _, row in rows.iterrows()
+    ]
     return "\n".join(lines)
 
 

@@ -340,7 +340,7 @@ def board(claims: Sequence[Claim], findings: dict[str, Finding]) -> pd.DataFrame
     -------
     DataFrame
         Indexed by id: ``claim``, ``verdict``, ``effect`` (mean over cases with its interval), ``must be``, ``met``
-        (cases that meet the claim, of all).
+        (cases that meet the claim, of all), ``missed``.
     """
     rows = {}
     for claim in claims:
@@ -351,6 +351,7 @@ def board(claims: Sequence[Claim], findings: dict[str, Finding]) -> pd.DataFrame
             "effect": told(claim, finding),
             "must be": claim.condition if finding.cases else "",
             "met": f"{finding.count('met')} of {len(finding.cases)}" if finding.cases else "",
+            "missed": finding.count("missed") if finding.cases else "",
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("id")
 

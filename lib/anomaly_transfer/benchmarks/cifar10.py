@@ -37,7 +37,7 @@ class CIFAR10(OneClass):
         "whoever transfers from it has seen the anomalies named.",
         "Copies saved as JPEG are about; numbers from them are not comparable with published ones to the decimal.",
     )
-    licence = "none stated; cite the source"
+    licence = "no licence stated; cite the source"
     citation = "krizhevsky2009"
     size = "60,000 images, 170 MB to download"
     obtained = (

@@ -105,7 +105,7 @@ class MagneticTile(Benchmark):
         "Four masks of the class uneven are empty: those images count for detection, not for localisation.",
         "Crops differ in size and shape, and so do the classes: all are resized to a square.",
     )
-    licence = "none stated; cite the source"
+    licence = "no licence stated; cite the source"
     citation = "huang2018"
     size = "1,344 images, 51 MB"
     obtained = (
