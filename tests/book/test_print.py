@@ -1,4 +1,4 @@
-"""The book on paper and on slides, from what `make preview` executed."""
+"""The book on paper, from what `make preview` executed."""
 
 import re
 import shutil
@@ -6,11 +6,9 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 from bs4 import BeautifulSoup
-from pptx import Presentation
 from pypdf import PdfReader
-from tests.book.conftest import AS_BUILT, EXECUTED, ROOT
+from tests.book.conftest import AS_BUILT, ROOT
 
 TOOLS = ROOT / "book" / "tools"
 
@@ -67,18 +65,3 @@ def test_a_missing_picture_is_told(chromium, tmp_path):
     assert result.returncode != 0
     assert re.search("These pictures are not there: .*gone.png", result.stderr)
     assert not (tmp_path / "book.pdf").exists()
-
-
-def test_key_figures_stand_on_slides(tmp_path):
-    if not list(EXECUTED.glob("*.ipynb")):
-        pytest.skip("nothing was built: make preview")
-    result = run(TOOLS / "slides.py", "smoke", tmp_path / "slides.pptx")
-    assert result.returncode == 0, result.stderr
-    listed = yaml.safe_load((ROOT / "book" / "slides.yml").read_text())
-    slides = Presentation(tmp_path / "slides.pptx")
-    assert [slide.shapes.title.text for slide in slides.slides] == [entry["title"] for entry in listed]
-    for slide in slides.slides:
-        (picture,) = (shape for shape in slide.shapes if shape.shape_type is not None and hasattr(shape, "image"))
-        assert picture.left >= 0
-        assert picture.top + picture.height <= slides.slide_height
-        assert slide.notes_slide.notes_text_frame.text.strip()
