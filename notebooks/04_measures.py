@@ -90,7 +90,7 @@ Markdown(cards.equations([*UNPAIRED, *PAIRED]))
 # %%
 floor = simulation.noise_floor(PAIRED, sizes=(16, 32, 64, 128), d=512, repeats=5)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Values of eight paired measures for unrelated data against the number of images, one line for each"}, "figure": {"name": "fig-floor", "caption": "What paired measures say of two unrelated tables with 512 columns, by the number of images. Bands: 95 % of five repetitions. For Procrustes, a distance, the value of no relation is 1; for all others 0. (Data: simulated.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Values of eight paired measures for unrelated data against the number of images, one line for each"}, "figure": {"name": "fig-floor", "caption": "What paired measures say of two unrelated tables with 512 columns, by the number of images. Lines: the mean of five repetitions; bands: nearly all of them. For Procrustes, a distance, the value of no relation is 1; for all others 0. (Data: simulated.)"}}
 figure = plots.curves(
     floor, "n", "measure", "value", "images", chance=0.0, log=True
 )

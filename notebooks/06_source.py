@@ -241,6 +241,33 @@ Markdown(
 )
 
 # %% [markdown]
+# Did these networks learn anything? Their loss in the last epoch, beside that of guessing:
+
+# %% tags=["hide-input"]
+ended = recorded[recorded["task"] == few_shot.LOSS]
+ended = ended[ended["draw"] == ended["draw"].max()].pivot_table(
+    index="where", columns="start", values="value"
+)
+ended.assign(guessing=selfsupervised.GUESSING).round(2)
+
+# %% tags=["remove-input"]
+idle = ended > selfsupervised.GUESSING - 0.1
+Markdown(
+    "Better than guessing by 0.1 or more: "
+    + "; ".join(
+        f"`{start}` on {(~idle[start]).sum()} of {len(idle)} data sets"
+        + (
+            f" (not {', '.join(idle.index[idle[start]])})"
+            if idle[start].any()
+            else ""
+        )
+        for start in idle
+    )
+    + ". Where a network has learnt nothing from normal images, its gain or loss in AUROC says nothing of what could be learnt from them: "
+    "moved a little by training, it is compared with itself. There the question of P1.c is open, and only more training could answer it."
+)
+
+# %% [markdown]
 # This is the answer to P1.c that we can give: of one training a network, by one kind of self-supervision, and with as many normal
 # images as a laptop can learn from in minutes. Whether it is the *normal* images that change a network for the worse, or any
 # further training of this kind, it does not tell: a fifth start, from ImageNet and then as many photographs, would.

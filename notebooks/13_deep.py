@@ -164,7 +164,7 @@ Markdown(
 # How much do the features of held-out normal images still vary, as a share of what they did before training? If a network has
 # collapsed, the share is about zero.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Variance of held-out features along training, on a logarithmic scale, for five one-class networks"}, "figure": {"name": "fig-collapse", "caption": "Variance of the features of held-out normal images along training, as a share of that before (a power of ten). (Data: brick of scikit-image.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Variance of held-out features along training, on a logarithmic scale, for five one-class networks"}, "figure": {"name": "fig-collapse", "caption": "Variance of the features of held-out normal images along training, as a share of that before (a power of ten). Dashed: unchanged. What ends below a thousandth is called collapsed. (Data: brick of scikit-image.)"}}
 variance = curves[curves["measure"] == transferred.VARIANCE]
 variance = variance.assign(value=np.log10(variance["value"]))
 figure = plots.time_panels(

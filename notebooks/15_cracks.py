@@ -215,7 +215,7 @@ by_weight = by_weight.assign(
     who=by_weight["variant"].map(names), value=by_weight["cost"]
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Cost curves of six detectors on bricks with drawn cracks, and the cost of deciding with eyes closed"}, "figure": {"name": "fig-cost-curves", "caption": "Expected cost of an image by the weight of misses, with thresholds calibrated on another part of the wall: drawn cracks on bricks, one division. Eyes closed: the better of flagging all and flagging none. (Data: brick of scikit-image.)"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Cost curves of six detectors on bricks with drawn cracks, and the cost of deciding with eyes closed"}, "figure": {"name": "fig-cost-curves", "caption": "Expected cost of an image by the weight of misses, with thresholds calibrated on another part of the wall: drawn cracks on bricks, one division. Eyes closed: the better of flagging all and flagging none. A detector that is not used lies on the line of eyes closed. (Data: brick of scikit-image.)"}}
 figure = plots.curves(
     pd.concat([by_weight, blind]),
     "weight",

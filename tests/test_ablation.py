@@ -112,6 +112,7 @@ def test_agreement_is_of_steps_and_not_of_drifts():
     still = run_of([0.5] * 4, [0.5, 0.6, 0.7, 0.9], 2)
     (row,) = ablation.agreement(pd.concat([drift, together, still])).to_dict("records")
     assert (row["value"], row["seeds"]) == (pytest.approx(0.0, abs=1e-9), 2)
+    assert (row["low"], row["high"]) == (-1, 1)  # two seeds that contradict each other tell nothing
 
 
 def test_patience_decides_what_the_validation_sees():

@@ -129,6 +129,9 @@ def test_relations_of_drawn_defects(store):
     assert set(frame["measure"]) == {measure.name for measure in similarity.UNPAIRED}
     found = relations.verdicts(frame)
     assert found["nearness"].isna().equals(found["low"].isna())
+    bounds = ["low of separability", "high of separability"]
+    wide = relations.verdicts(frame.assign(**dict.fromkeys(bounds, 1.04)))
+    assert wide[bounds].max().to_list() == [1, 1]
     twice = relations.verdicts(pd.concat([frame, frame.assign(benchmark="another")]))
     assert twice["p_adjusted"].tolist() == [*found["p_adjusted"], *found["p_adjusted"]]
     by_region = found[found["anomaly_class"] != "control"].groupby("region")["nearness"].median()

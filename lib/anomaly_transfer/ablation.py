@@ -189,8 +189,8 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As :func:`over_seeds`, one row a (benchmark, category, variant); runs in which one of the two does not change
-        are left out.
+        As :func:`over_seeds`, one row a (benchmark, category, variant), with intervals within -1..1; runs in which one
+        of the two does not change are left out.
     """
     case = [*WHERE, "variant", "seed"]
     wide = _paths(frame).pivot_table(index=[*case, "epoch"], columns="measure", values="value", sort=False)
@@ -199,7 +199,8 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     known = wide.groupby(case, sort=False).filter(lambda run: run.nunique().min() > 1)
     ranks = known.groupby(case, sort=False).rank()
     found = ranks.groupby(case, sort=False).apply(lambda run: run[VALIDATION].corr(run[tuned.TEST]))
-    return over_seeds(found.rename("value").reset_index(), [*WHERE, "variant"])
+    mean = over_seeds(found.rename("value").reset_index(), [*WHERE, "variant"])
+    return mean.assign(low=mean["low"].clip(lower=-1), high=mean["high"].clip(upper=1))
 
 
 def _paths(frame: pd.DataFrame) -> pd.DataFrame:

@@ -471,9 +471,11 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         With ``nearness``, ``low``, ``high``; ``near`` (P1.a: whole interval above :data:`NEAR`); ``nearer`` (P1.b:
         above 0, so nearer to normal than to the rival); and ``differs``: the class is farther than normal images, after
         Benjamini and Hochberg's correction, at 5 %, over all cases of one benchmark, network and region. Without a
-        scale, nearness and its bounds are NaN.
+        scale, nearness and its bounds are NaN. The interval of the separability, an AUROC, ends at 0 and 1.
     """
     rows = frame[frame["measure"] == PRIMARY].reset_index(drop=True)
+    bounds = ["low of separability", "high of separability"]
+    rows[bounds] = rows[bounds].clip(0, 1)
     scales = {rival: rows.filter(like=f" against {rival}") for rival in ("photographs", "materials")}
     # Where a benchmark gives features only, there are no photographs.
     found = [scale.set_axis(["nearness", "low", "high"], axis=1) for scale in scales.values() if len(scale.columns)]
