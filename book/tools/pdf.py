@@ -13,10 +13,11 @@ from build import build
 from playwright.sync_api import sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-#: Code that the site folds away is left out; a chapter begins on a page of its own.
+#: Code that the site folds away is left out; a chapter begins on a page of its own, a claim does not.
 STYLE = """
 details.hide, .headerlink, .prev-next-area { display: none !important; }
 section[id^="document-"], span[id^="document-"] + section { break-before: page; }
+section[id*="claims/"], span[id*="claims/"] + section { break-before: auto; }
 figure, table, .cell_output img, .cell_input, div.highlight, .gallery a { break-inside: avoid; }
 h1, h2, h3, h4 { break-after: avoid; }
 .cell_output table td, .cell_output table th { white-space: normal !important; }
