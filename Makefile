@@ -9,12 +9,16 @@ SITE = $(CURDIR)/_site/$(PROFILE)/_build/html
 export PATH := $(BIN):$(PATH)
 export ANOMALY_TRANSFER_STORE ?= $(CURDIR)/_store
 
-.PHONY: book preview study mvtec test lint unit site-tests notebooks verdicts executions repository pdf slides serve setup unlock clean
+.PHONY: book stale preview study mvtec test lint unit site-tests notebooks verdicts executions repository pdf slides serve setup unlock clean
 
-book: setup  ## Execute the chapters and build the site.
+book: notebooks  ## Execute the chapters and build the site.
 	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet host progress reason rules \
 	|| { ls .snakemake/locks/* >/dev/null 2>&1 && echo "If no other build is running here, one was killed: make unlock, and again."; exit 1; }
 	@echo "The book is at $(SITE)/index.html (make serve PROFILE=$(PROFILE) shows it)"
+
+stale: notebooks  ## What `make book` would execute.
+	@snakemake --summary --config profile=$(PROFILE) --rerun-triggers params 2>/dev/null \
+	| awk 'NR > 1 && !/no update/ {print $$1; n++} END {if (!n) print "Nothing is stale."}'
 
 preview:  ## The same with the smallest profile: shows that everything runs; its numbers are not results.
 	@$(MAKE) --no-print-directory book PROFILE=smoke

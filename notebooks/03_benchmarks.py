@@ -287,6 +287,7 @@ by_method = baseline.pivot_table(
 )
 by_method = by_method.reindex(columns=columns)
 
+# %% tags=["hide-input"]
 # Where one category of several was run, the row says which.
 run = baseline.groupby("benchmark")["category"].unique()
 by_method.index = [

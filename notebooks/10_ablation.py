@@ -300,7 +300,13 @@ answer = {
     (): "our runs cannot tell (none of the cases",
 }.get(tuple(ways - {"not told apart from zero"}), "it depends on the data set (")
 
+doubtful = claims.recorded()["P2d-stand-ins"]
+within = next(c.threshold for c in claims.ledger() if c.id == "P2d-stand-ins")
+far = apart.loc[apart["value"].abs().idxmax()]
+stop = ablation.gains(default, ["validation"])["value"]
 
+
+# %% tags=["remove-input"]
 def listed(cases):
     return "; ".join(
         f"{name} on {where} {words}"
@@ -308,10 +314,6 @@ def listed(cases):
     )
 
 
-doubtful = claims.recorded()["P2d-stand-ins"]
-within = next(c.threshold for c in claims.ledger() if c.id == "P2d-stand-ins")
-far = apart.loc[apart["value"].abs().idxmax()]
-stop = ablation.gains(default, ["validation"])["value"]
 Markdown(
     "*Is the Gaussian important?* As an objective, judged at the last epoch, "
     + answer

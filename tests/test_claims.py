@@ -215,10 +215,11 @@ def test_verdicts_are_written_whole_and_read_again(tmp_path):
     claims.write(found, tmp_path)
     assert claims.recorded(tmp_path) == {"W-test": found[0]}
     assert [path.name for path in tmp_path.iterdir()] == [claims.VERDICTS]
-    (tmp_path / claims.VERDICTS).write_text("[{]")
-    with pytest.raises(StoreError, match="claims --write"):
-        claims.recorded(tmp_path)
-    with pytest.raises(StoreError, match="cannot be read"):
+    for damaged in ("[{]", "null", '["a"]'):
+        (tmp_path / claims.VERDICTS).write_text(damaged)
+        with pytest.raises(StoreError, match=r"damaged .*restore it"):
+            claims.recorded(tmp_path)
+    with pytest.raises(StoreError, match="make verdicts"):
         claims.recorded(tmp_path / "elsewhere")
 
 
@@ -261,3 +262,16 @@ def test_verdicts_are_text_that_diffs_well():
 
 def test_every_effect_serves_a_claim():
     assert {entry.effect for entry in LEDGER if entry.effect} == set(effects.EFFECTS)
+
+
+@pytest.mark.parametrize("text", ["- {id: [", "", "{id: W-a}", "- just words"])
+def test_a_ledger_that_is_no_list_of_claims_is_refused(tmp_path, text):
+    (tmp_path / "claims.yml").write_text(text)
+    with pytest.raises(ValueError, match=r"claims\.yml"):
+        claims.ledger(tmp_path / "claims.yml")
+
+
+def test_arguments_that_an_effect_does_not_take_are_named():
+    leak = next(entry for entry in LEDGER if entry.id == "W-leak")
+    with pytest.raises(ValueError, match=r"W-leak: the effect 'leak' with .*splitt"):
+        claims.evaluate(leak.model_copy(update={"arguments": {"splitt": "matched"}}))

@@ -104,6 +104,11 @@ def test_run_then_records_and_store(run, tmp_path):
     interval = kept.metrics["target"]["auroc"].model_copy(update={"value": 0.1, "low": 0.05, "high": 0.2})
     changed = kept.model_copy(update={"metrics": kept.metrics | {"target": {"auroc": interval}}})
     experiments.export([changed], tmp_path / "kept")
+    (tmp_path / "none").mkdir()
+    nothing = run("records", "diff", tmp_path / "out", tmp_path / "none")
+    assert nothing.returncode == 1
+    assert "nothing was compared" in nothing.stderr
+    assert "nan" not in nothing.stdout
     drifted = run("records", "diff", tmp_path / "out", tmp_path / "kept")
     assert drifted.returncode == 1
     assert "drifted  neighbours@head__elpv__mono__grouped__0__smoke: 0.1000 [0.0500, 0.2000], now 0." in drifted.stdout
@@ -136,7 +141,10 @@ def test_evaluate_fit_and_score(run, mvtec_folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("evaluate", "/nowhere"), "has no folder train/good"),
+        (("evaluate", "/nowhere"), "There is no folder /nowhere"),
+        (("evaluate", "/nowhere", "--out", __file__), "is a file: choose another --out"),
+        (("run", "--category", "monno", "--profile", "smoke"), "No benchmark at hand has monno"),
+        (("records", "list", "/nowhere"), "There is no folder of records /nowhere"),
         (("run", "--method", "magic"), "There is no method 'magic'"),
         (("run", "--profile", "desktop"), "There is no profile 'desktop'"),
         (("tables", "cluster", "--benchmark", "elpv"), "There is no study 'cluster'"),

@@ -70,6 +70,11 @@ def test_floating_point_pixels_are_refused(tmp_path):
         read_image(saved(tmp_path, np.zeros((4, 4), np.float32), "x.tif"))
 
 
+def test_pixels_of_32_bits_are_refused(tmp_path):
+    with pytest.raises(DataError, match="32-bit"):
+        read_image(saved(tmp_path, np.full((4, 4), 200, np.int32), "x.tif"))
+
+
 def test_fingerprint_follows_bytes_and_order_not_names(tmp_path):
     a, b = saved(tmp_path, GREY, "a.png"), saved(tmp_path, GREY[:, ::-1].copy(), "b.png")
     both = ImageFiles((a, b)).fingerprint

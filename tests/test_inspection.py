@@ -37,6 +37,17 @@ def test_a_folder_becomes_a_report(folder, tmp_path, store):
         assert picture.size == (2 * 64 + 4, 64)
 
 
+def test_a_mistyped_method_leaves_the_earlier_report(folder, tmp_path, store):
+    out = tmp_path / "report"
+    inspection.evaluate_folder(folder, out, "patch-memory", LITE0, 64, store=store)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="patch-memry"):
+        inspection.evaluate_folder(folder, out, "patch-memry", LITE0, 64, store=store)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    inspection.evaluate_folder(folder, out, "gaussian", LITE0, 64, store=store)
+    assert not (out / "heat_maps").exists(), "maps of another detector"
+
+
 def test_without_labels_it_scores_anyway(folder, tmp_path, store):
     shutil.rmtree(folder / "ground_truth")
     for number, path in enumerate(sorted((folder / "test").glob("*/*.png"))):

@@ -47,11 +47,11 @@ def test_ten_images_are_needed_for_a_threshold():
 
 def test_half_a_model_is_a_clear_error(some_images, store, tmp_path):
     model, _ = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
-    model.save(tmp_path)
-    whole = (tmp_path / models.ARRAYS).read_bytes()
-    (tmp_path / models.ARRAYS).write_bytes(whole[:100])
+    model.save(tmp_path / "model")
+    whole = (tmp_path / "model" / models.ARRAYS).read_bytes()
+    (tmp_path / "model" / models.ARRAYS).write_bytes(whole[:100])
     with pytest.raises(StoreError, match="fit` again"):
-        models.load(tmp_path)
+        models.load(tmp_path / "model")
     with pytest.raises(StoreError, match="does not hold a model"):
         models.load(tmp_path / "nowhere")
 
@@ -59,6 +59,6 @@ def test_half_a_model_is_a_clear_error(some_images, store, tmp_path):
 def test_other_weights_are_refused(some_images, store, tmp_path):
     model, _ = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
     model.description = model.description.model_copy(update={"weights_sha256": "0" * 64})
-    model.save(tmp_path)
+    model.save(tmp_path / "model")
     with pytest.raises(WeightsError, match="other weights"):
-        models.load(tmp_path)
+        models.load(tmp_path / "model")

@@ -113,3 +113,12 @@ def test_a_profile_or_benchmark_that_was_never_recorded_says_so():
         records.recorded("study", "moon")
     with pytest.raises(StoreError, match="make study"):
         records.recorded("full")
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    for text in (b'{"key":', b"\xff\xfe", b'{"key": "x"}'):
+        (tmp_path / "broken.json").write_bytes(text)
+        with pytest.raises(StoreError, match=r"broken\.json is no whole record"):
+            records.load_folder(tmp_path)
+    with pytest.raises(StoreError, match="no folder of records"):
+        records.load_folder(tmp_path / "nope")

@@ -70,6 +70,9 @@ def execute(chapter: str, profile: str, output: Path) -> None:
 
 
 if __name__ == "__main__":
+    known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    if len(sys.argv) != 4 or sys.argv[1] not in known:
+        raise SystemExit(f"{__doc__}\nChapters: {', '.join(known)}.")
     try:
         execute(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
     except papermill.PapermillExecutionError as error:

@@ -6,6 +6,7 @@ claims`.
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -36,20 +37,29 @@ def readme() -> str:
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
+def board() -> bytes:
+    """The board as a figure."""
+    plots.use_style()
+    file = io.BytesIO()
+    claims.draw_board().savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
 def main(check: bool) -> int:
     """Write what differs, or with ``check`` name it; returns how many."""
     stubs = {PAGES / f"{c.id}.md": f"% This page is made from book/claims.yml.\n# {c.title}\n" for c in claims.ledger()}
     wanted = stubs | {README: readme()}
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     orphans = sorted(set(PAGES.glob("*.md")) - set(stubs))
+    drawn = board()
+    if not FIGURE.is_file() or FIGURE.read_bytes() != drawn:
+        stale.append(FIGURE)
     if not check:
         PAGES.mkdir(exist_ok=True)
         for path in stale:
-            path.write_text(wanted[path], encoding="utf-8")
+            path.write_bytes(drawn if path == FIGURE else wanted[path].encode())
         for path in orphans:
             path.unlink()
-        plots.use_style()
-        claims.draw_board().savefig(FIGURE, metadata={"Date": None})
     for path in stale + orphans:
         print(f"{path.relative_to(ROOT)}: {'stale: run book/tools/verdicts.py' if check else 'written'}")
     return len(stale) + len(orphans) if check else 0

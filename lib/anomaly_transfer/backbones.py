@@ -12,12 +12,14 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import timm
 import torch
 from PIL import Image
 from torch import nn
 
+from anomaly_transfer.downloads import offline
 from anomaly_transfer.errors import WeightsError
 from anomaly_transfer.fingerprint import digest, file_hash
 
@@ -288,6 +290,9 @@ def _load_packaged(name: str, packaged: PackagedWeights) -> Backbone:
 
 
 def _load_timm(name: str) -> Backbone:
+    if offline():
+        # The variable that says so is read when the client is imported, as timm has done.
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
         network = timm.create_model(name, pretrained=True)
         if not isinstance(network, timm.models.EfficientNet):

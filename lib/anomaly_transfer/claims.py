@@ -177,7 +177,12 @@ def ledger(path: Path | None = None) -> list[Claim]:
     ValueError
         If an entry breaks the schema, or two have the same id.
     """
-    entries = yaml.safe_load((path or claims_file()).read_text(encoding="utf-8"))
+    try:
+        entries = yaml.safe_load((path or claims_file()).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"claims.yml is no YAML: {error}") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("claims.yml must be a list of claims, each with its fields.")
     found = []
     for entry in entries:
         try:
@@ -256,7 +261,12 @@ def evaluate(claim: Claim) -> Finding:
     if claim.effect not in EFFECTS:
         raise ValueError(f"{claim.id}: there is no effect {claim.effect!r}; choose from {', '.join(EFFECTS)}.")
     effect = EFFECTS[claim.effect]
-    cases = effect.compute(*(_read(claim, study) for study in effect.reads), **claim.arguments)
+    try:
+        cases = effect.compute(*(_read(claim, study) for study in effect.reads), **claim.arguments)
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"{claim.id}: the effect {claim.effect!r} with {claim.arguments} failed ({error!r})."
+        ) from error
     unknown = sorted(set(claim.without) - set(cases["case"]))
     if unknown:
         raise ValueError(f"{claim.id} leaves out {', '.join(unknown)}, which is no case of it.")
@@ -299,8 +309,11 @@ def recorded(folder: Path | None = None) -> dict[str, Finding]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return {entry["id"]: Finding.model_validate(entry) for entry in entries}
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): `anomaly-transfer claims --write` makes it.") from error
+    except FileNotFoundError as error:
+        raise StoreError(f"There is no {path}: `make verdicts` makes it.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        # Not to be computed anew: then nobody would hear of a verdict that has moved.
+        raise StoreError(f"{path} is damaged ({error}): restore it from the repository.") from error
 
 
 def write(findings: Sequence[Finding], folder: Path | None = None) -> Path:

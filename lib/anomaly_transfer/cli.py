@@ -98,6 +98,9 @@ def run(
         if not benchmark and not set(split or known.splits) <= set(known.splits):
             continue
         todo += experiments.matrix(methods, name, chosen, category, split, seed)
+    if not todo:
+        asked = ", ".join([*(category or []), *(split or [])])
+        raise ValueError(f"No benchmark at hand has {asked}: `anomaly-transfer benchmarks` lists what is here.")
     for experiment in todo:
         record = experiments.run(experiment)
         typer.echo(f"{_coordinates(record)}  {record.metrics['target']['auroc']}")
@@ -172,7 +175,7 @@ def tables(
 
 @records_app.command("list")
 def list_records(
-    folder: Annotated[Path, typer.Argument(help="A folder of records, e.g. results/study or the store.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of records, e.g. results/study.")],
     metric: str = "auroc",
     group: Annotated[str, typer.Option(help="target, all, or an anomaly class")] = "target",
 ) -> None:
@@ -194,9 +197,13 @@ def diff_records(
     found = records.drift(records.load_folder(fresh), records.load_folder(kept or places.results_folder() / "study"))
     for row in found[found["state"].isin(["drifted", "within", "new"])].itertuples():
         typer.echo(
-            f"{row.state:8} {row.experiment}: {row.kept:.4f} [{row.low:.4f}, {row.high:.4f}], now {row.fresh:.4f}"
+            f"{row.state:8} {row.experiment}: "
+            + ("" if row.state == "new" else f"{row.kept:.4f} [{row.low:.4f}, {row.high:.4f}], ")
+            + f"now {row.fresh:.4f}"
         )
     typer.echo(", ".join(f"{count} {state}" for state, count in found["state"].value_counts().items()))
+    if not set(found["state"]) & {"within", "drifted", "same"}:
+        raise ValueError("No experiment is in both folders: nothing was compared.")
     if "drifted" in set(found["state"]):
         raise typer.Exit(1)
 
@@ -227,11 +234,11 @@ def check_claims(
         changed = [] if write else claims.moved(finding, kept.get(claim.id))
         changes += len(changed)
         for line in changed:
-            typer.echo(f"{'':24} CHANGED: {line}")
+            typer.echo(f"{'':24} CHANGED: {line} (chapter {claim.chapter})")
     if write:
         typer.echo(f"Kept: {claims.write(findings)}")
     elif changes:
-        typer.echo("`anomaly-transfer claims --write` keeps them; read the chapter *The verdicts* again.", err=True)
+        typer.echo("`make verdicts` keeps them; read the chapters named, and *The verdicts*, again.", err=True)
         raise typer.Exit(1)
 
 
@@ -263,6 +270,8 @@ def evaluate(
     for name, metrics in report["metrics"].items():
         if "auroc" in metrics:
             typer.echo(f"{name}: AUROC {Interval(**metrics['auroc'])}")
+    if not report["metrics"]:
+        typer.echo("No AUROC: the test images are not of both kinds, test/good and defects.", err=True)
     for name, value in report["localisation"].items():
         typer.echo(f"{name}: {Interval(**value)}")
     _report_skipped(report["skipped"])
@@ -283,8 +292,10 @@ def fit(
     seed: Seed = 0,
 ) -> None:
     """Fit on normal images and keep the model (safetensors and JSON)."""
+    from anomaly_transfer import models, outputs
     from anomaly_transfer.inspection import fit_folder
 
+    outputs.check(out, models.DESCRIPTION)
     model, skipped = fit_folder(folder, method, backbone, image_size, seed)
     model.save(out)
     _report_skipped(skipped)
@@ -298,11 +309,11 @@ def score(
     out: Annotated[Path, typer.Option(help="Table of scores.")] = Path("scores.csv"),
 ) -> None:
     """Score new images with a kept model."""
-    from anomaly_transfer import models
+    from anomaly_transfer import models, outputs
     from anomaly_transfer.inspection import score_images
 
+    outputs.check(out)
     table, skipped = score_images(models.load(model), images)
-    out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out, index=False)
     _report_skipped(skipped)
     flagged = f", {int(table['anomalous'].sum())} above the threshold" if "anomalous" in table else ""

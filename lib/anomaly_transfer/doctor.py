@@ -96,5 +96,5 @@ def _store() -> Check:
     except AnomalyTransferError as error:
         return Check("store", str(store.root), str(error))
     free = shutil.disk_usage(store.root).free / 2**30
-    fix = "less than 1 GiB free: run `anomaly-transfer store prune`" if free < 1 else None
+    fix = "less than 1 GiB free: run `anomaly-transfer store prune --features-only`" if free < 1 else None
     return Check("store", f"{store.root}, {free:.0f} GiB free", fix)

@@ -32,6 +32,7 @@ def read_image(path: str | Path) -> Image.Image:
     path = Path(path)
     try:
         with Image.open(path) as file:
+            kind = file.format
             image: Image.Image = ImageOps.exif_transpose(file)
     except FileNotFoundError as error:
         raise DataError(f"There is no image {path}.") from error
@@ -39,9 +40,11 @@ def read_image(path: str | Path) -> Image.Image:
         why = "is empty" if path.is_file() and path.stat().st_size == 0 else f"cannot be read ({error})"
         raise DataError(f"The image {path} {why}: replace it or take it out of the folder.") from error
     if image.mode.startswith(("I", "F")):
+        # A PNG has 16 bits at the most; of a TIFF, "I" says 32, whose white is anywhere.
+        if image.mode == "F" or (image.mode == "I" and kind != "PNG"):
+            bits = "floating-point" if image.mode == "F" else "32-bit"
+            raise DataError(f"The image {path} holds {bits} pixels: save it as 8 or 16 bit integers.")
         values = np.asarray(image, dtype=np.float64)
-        if image.mode == "F":
-            raise DataError(f"The image {path} holds floating-point pixels: save it as 8 or 16 bit integers.")
         image = Image.fromarray((values / 257.0).round().clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

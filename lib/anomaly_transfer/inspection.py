@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from anomaly_transfer import models, plots
+from anomaly_transfer import models, outputs, plots
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.benchmarks.folder import UNLABELLED, list_images, not_images, read_folder, sift
 from anomaly_transfer.detectors.base import Localiser, pixel_scores
@@ -49,14 +49,15 @@ def evaluate_folder(
     Raises
     ------
     DataError
-        If the folder has another layout, there is nothing to score, or ``out`` holds something else.
+        If the folder has another layout, there is nothing to score, or ``out`` holds something else or cannot be
+        written.
     """
+    outputs.check(out, REPORT)
     category = read_folder(folder)
     everything = category.annotations.open()
     train, test = (np.flatnonzero(everything["part"] == part) for part in ("train", "test"))
     if not len(test):
         raise DataError(f"{folder} has no images under test/: nothing to score.")
-    _prepare(out)
     train_images, test_images = category.images.take(train), category.images.take(test)
     model, _ = models.fit(train_images, method, backbone, image_size, seed, store)
     scored = _score(model, test_images, store)
@@ -64,7 +65,6 @@ def evaluate_folder(
     table["score"] = scored.scores
     if model.description.threshold is not None:
         table["anomalous"] = table["score"] > model.description.threshold
-    pictures = _write_heat_maps(out, test_images, table["id"], scored.maps, model.description.image_size)
     report = {
         "folder": category.name,
         "model": model.description.model_dump(mode="json"),
@@ -75,9 +75,11 @@ def evaluate_folder(
         "localisation": _localisation(category, test, scored.maps, model.description.image_size, seed),
         "provenance": {"versions": versions(), "hardware": hardware(), "date": now()},
     }
-    table.drop(columns=["group", "grade", "part"]).to_csv(out / "scores.csv", index=False)
-    (out / "report.html").write_text(_html(report, table, pictures), encoding="utf-8")
-    (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with outputs.replacing(out, REPORT) as made:
+        pictures = _write_heat_maps(made, test_images, table["id"], scored.maps, model.description.image_size)
+        table.drop(columns=["group", "grade", "part"]).to_csv(made / "scores.csv", index=False)
+        (made / "report.html").write_text(_html(report, table, pictures), encoding="utf-8")
+        (made / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
@@ -151,13 +153,6 @@ def _score(model: Model, images: Images, store: Store | None) -> _Scored:
         return _Scored(model.detector.anomaly_score(features), None)
     scores, maps = model.detector.scored(features)
     return _Scored(scores, list(maps))
-
-
-def _prepare(out: Path) -> None:
-    if out.exists() and any(out.iterdir()) and not (out / REPORT).is_file():
-        raise DataError(f"{out} is not empty and holds no earlier report: choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / REPORT).unlink(missing_ok=True)
 
 
 def _metrics(table: pd.DataFrame, seed: int) -> dict[str, dict[str, dict]]:

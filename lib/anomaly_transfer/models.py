@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from anomaly_transfer import backbones, detectors
+from anomaly_transfer import backbones, detectors, outputs
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.costs import FALSE_ALARM_RATE
 from anomaly_transfer.detectors.base import Detector
@@ -64,11 +64,17 @@ class Model:
         return view(kind, images, self.backbone, size, store or Store(), levels)
 
     def save(self, folder: Path) -> None:
-        """Write the two files; the folder is made."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write the two files, both or none; the folder is made, and may hold an earlier model.
+
+        Raises
+        ------
+        DataError
+            If the folder holds something else, or cannot be written.
+        """
         arrays = {name: np.ascontiguousarray(array) for name, array in self.detector.state_.items()}
-        save_file(arrays, folder / ARRAYS)
-        (folder / DESCRIPTION).write_text(self.description.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        with outputs.replacing(folder, DESCRIPTION) as made:
+            save_file(arrays, made / ARRAYS)
+            (made / DESCRIPTION).write_text(self.description.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def fit(

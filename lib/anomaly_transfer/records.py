@@ -184,7 +184,8 @@ def recorded(profile: str, benchmark: str | None = None) -> list[Record]:
     StoreError
         If there are none.
     """
-    found = load_folder(results_folder() / profile)
+    folder = results_folder() / profile
+    found = load_folder(folder) if folder.is_dir() else []
     found = [record for record in found if benchmark in (None, record.experiment.benchmark)]
     if not found:
         where = f" on {benchmark}" if benchmark else ""
@@ -193,8 +194,21 @@ def recorded(profile: str, benchmark: str | None = None) -> list[Record]:
 
 
 def load_folder(folder: Path) -> list[Record]:
-    """All records in a folder such as ``results/study`` (one JSON file or folder each), sorted by experiment."""
-    found = [Record.model_validate(json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("**/*.json")]
+    """All records in a folder such as ``results/study`` (one JSON file each), sorted by experiment.
+
+    Raises
+    ------
+    StoreError
+        If there is no such folder, or a file in it is no whole record.
+    """
+    if not folder.is_dir():
+        raise StoreError(f"There is no folder of records {folder}.")
+    found = []
+    for path in folder.glob("**/*.json"):
+        try:
+            found.append(Record.model_validate(json.loads(path.read_text(encoding="utf-8"))))
+        except ValueError as error:
+            raise StoreError(f"{path} is no whole record: restore it (git checkout), or take it away.") from error
     return sorted(found, key=lambda record: record.experiment.slug)
 
 

@@ -212,8 +212,8 @@ class Store:
 def _explained(error: OSError, root: Path) -> StoreError:
     if error.errno == errno.ENOSPC:
         return StoreError(
-            f"The disk is full; nothing half-written was kept in the store {root}. Free some space "
-            "(`anomaly-transfer store prune`) or set ANOMALY_TRANSFER_STORE to another disk, and run again."
+            f"The disk is full; nothing half-written was kept in the store {root}. Free some space (`anomaly-transfer "
+            "store prune --features-only`) or set ANOMALY_TRANSFER_STORE to another disk, and run again."
         )
     return StoreError(
         f"The store {root} cannot be used ({error.strerror or error}): set ANOMALY_TRANSFER_STORE to a folder "

@@ -145,7 +145,7 @@ def recorded(profile: str, study: str) -> list[Table]:
     for path in sorted((results_folder() / "tables" / profile).glob(f"{study}__*.json")):
         try:
             found.append(Table.model_validate_json(path.read_text(encoding="utf-8")))
-        except ValidationError as error:
+        except ValueError as error:
             raise StoreError(f"The recorded table {path} is damaged: restore it from the repository.") from error
     if not found:
         raise StoreError(

@@ -39,6 +39,8 @@ def read_folder(folder: str | Path, benchmark: str = "folder") -> Category:
         If the layout is another one, or fewer than two training images can be read.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.")
     good = folder / "train" / GOOD
     if not good.is_dir():
         raise DataError(
