@@ -78,6 +78,7 @@ for normal in range(10):
     assert is_train[train].all() and (classes[is_train] == normal).sum() == len(
         train
     )
+    assert len(set(train)) == len(train), "an image is taken twice"
     assert not is_train[test].any() and len(test) == (~is_train).sum()
     assert (anomalous == (classes[test] != normal)).all()
 

@@ -49,6 +49,8 @@ assert nearness(6, 6, 10, 2) == 0, "halfway to the rival"
 assert np.isclose(nearness(8, 4, 10, 2), 0.5)
 assert nearness(2, 10, 10, 2) == -1, "at the rival"
 assert np.isclose(nearness(30, 12, 30, 6), nearness(10, 4, 10, 2)), "no unit"
+assert np.isclose(nearness(7, 1, 9, 1), 0.75), "all four distances count"
+assert np.isclose(nearness(2, 12, 10, 2), -1.25), "-1 is no floor"
 
 # %% [markdown]
 # ## Look closer: the floor is not zero

@@ -131,3 +131,8 @@ assert abs(parts.sum().item() - difference) < 1e-2 * max(1, abs(difference)), (
     "the sum is wrong"
 )
 assert torch.allclose(integrated_gradients(score, image, image, 10), torch.zeros(6))
+one = torch.ones(1)
+once = integrated_gradients(lambda b: b[:, 0] ** 3, one, 0 * one, 1)
+assert torch.isclose(once, 0.75 * one), "the midpoint of one step is one half"
+away = integrated_gradients(lambda b: b[:, 0] ** 2, 3 * one, one, 100)
+assert torch.isclose(away, 8 * one, atol=1e-3), "the line begins at the baseline"

@@ -84,7 +84,7 @@ cracked = np.repeat([False, True], 500)
 scores = rng.normal(size=1000) + 1.5 * cracked
 for prevalence, ratio in ((0.01, 10), (0.2, 1), (0.001, 1000)):
     weight = costs.cost_weight(prevalence, ratio)
-    for threshold in (-1, 0.7, 3):
+    for threshold in (-1, 0.7, 3, scores[0], scores[-1]):
         alarms, misses = costs.error_rates(scores, cracked, threshold)
         expected = costs.expected_cost(alarms, misses, weight)
         assert np.isclose(

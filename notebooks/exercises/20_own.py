@@ -117,3 +117,5 @@ test[3] = train[7] + rng.normal(0, 4, (16, 16))  # photographed again
 test[11] = 0.6 * train[20] + 70  # photographed again, and the lamp was changed
 assert twins(train, test).tolist() == [[7, 3], [20, 11]]
 assert len(twins(train, test[:3])) == 0
+assert twins(train, test, limit=0.995).tolist() == [[20, 11]], "the limit counts"
+assert len(twins(train, 255 - train)) == 0, "a negative is no twin"
