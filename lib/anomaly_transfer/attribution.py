@@ -80,10 +80,10 @@ def feature_maps(run: DeepSVDD, images: Images, normal: Images) -> dict[str, np.
 def _level_maps(run: DeepSVDD, images: Images) -> list[np.ndarray]:
     with torch.inference_mode():
         batches = [
-            run.maps(torch.from_numpy(batch).to(run.device))
+            run.backbone.level_maps(torch.from_numpy(batch).to(run.device))
             for batch in prepared(images, run.backbone, run.image_size, 32)
         ]
-    return [torch.cat(parts).float().cpu().numpy() for parts in zip(*batches, strict=True)]
+    return [torch.cat(parts).cpu().numpy() for parts in zip(*batches, strict=True)]
 
 
 def _places(maps: np.ndarray) -> np.ndarray:

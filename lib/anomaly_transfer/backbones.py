@@ -6,6 +6,7 @@ that nothing has to be downloaded from a model hub; every other backbone is any 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import re
@@ -131,9 +132,20 @@ class Backbone:
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Channels first, ``(x - mean) / std``; shape (n, height, width, 3) to (n, 3, height, width)."""
-        mean = torch.tensor(self.mean, device=images.device)
-        std = torch.tensor(self.std, device=images.device)
+        mean, std = (torch.tensor(values).to(images.device) for values in (self.mean, self.std))
         return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's parameters are."""
+        return next(self.network.parameters()).device
+
+    def on(self, device: str | torch.device) -> Backbone:
+        """This backbone on a device: itself if it is there, else a copy; the network itself is never moved."""
+        # A tensor knows that "cuda" is "cuda:0".
+        if torch.empty(0, device=device).device == self.device:
+            return self
+        return replace(self, network=copy.deepcopy(self.network).to(device))
 
     def preprocess(self, image: Image.Image, image_size: int | None = None, crop: bool = False) -> np.ndarray:
         """Resize one image as the backbone expects it.

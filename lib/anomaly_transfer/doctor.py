@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from packaging.requirements import Requirement
 
 from anomaly_transfer import backbones, benchmarks
+from anomaly_transfer.device import default_device
 from anomaly_transfer.errors import AnomalyTransferError
-from anomaly_transfer.features import default_device, default_engine
+from anomaly_transfer.features import default_engine
 from anomaly_transfer.records import hardware
 from anomaly_transfer.store import Store
 

@@ -21,5 +21,9 @@ class EvaluationError(AnomalyTransferError):
     """Scores and labels from which the metric asked for is not defined."""
 
 
+class DeviceError(AnomalyTransferError):
+    """A device that is not there, or whose memory does not suffice."""
+
+
 class StoreError(AnomalyTransferError):
     """The store of features and records cannot be read or written."""

@@ -23,6 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.device import default_device, memory_for, ran
 from anomaly_transfer.images import Images
 
 #: A function from a uint8 batch (n, side, side, 3) to one array a requested output.
@@ -100,10 +101,8 @@ class Features:
 def level_strides(backbone: Backbone) -> dict[str, int]:
     """Input pixels per step of each level's feature map, e.g. ``{"stem": 2, ..., "head": 32}``."""
     side = backbone.image_size
-    # Where the weights are: extraction may have moved them to a GPU.
-    device = next(backbone.network.parameters()).device
     with torch.inference_mode():
-        maps = backbone.level_maps(torch.zeros(1, side, side, 3, device=device))
+        maps = backbone.level_maps(torch.zeros(1, side, side, 3, device=backbone.device))
     return {level: round(side / m.shape[-1]) for level, m in zip(backbone.levels, maps, strict=True)}
 
 
@@ -128,11 +127,6 @@ class _Outputs(nn.Module):
         if self.chosen is None:
             return tuple(m.mean(dim=(2, 3)) for m in maps)
         return tuple(maps[index] for index in self.chosen)
-
-
-def default_device() -> str:
-    """``cuda`` where there is one, else ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def default_engine(device: str) -> str:
@@ -168,9 +162,12 @@ def forward_function(
     key = None if levels is None else tuple(levels)
     if engine == "openvino":
         try:
-            return _openvino(_Identity(backbone), key)
+            forward = _openvino(_Identity(backbone), key)
+            ran("openvino")
+            return forward
         except Exception as error:  # a layer that the runtime cannot convert: slower beats not at all
             warnings.warn(f"OpenVINO cannot run {backbone.name} ({error}); using PyTorch.", stacklevel=2)
+    ran("eager")
     return _eager(backbone, key, device)
 
 
@@ -189,7 +186,7 @@ class _Identity:
 
 
 def _eager(backbone: Backbone, levels: tuple[str, ...] | None, device: str) -> Forward:
-    module = _Outputs(backbone, levels).to(device).eval()
+    module = _Outputs(backbone.on(device), levels).eval()
 
     def forward(batch: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
@@ -248,6 +245,7 @@ def extract(
     names = backbone.levels if levels is None else tuple(levels)
     forward = forward_function(backbone, levels, device, engine)
     with ExitStack() as stack:
+        stack.enter_context(memory_for(f"features at {image_size} px", "the image size"))
         files = [stack.enter_context(open(folder / f"{name}.npy", "wb")) for name in names]
         progress = stack.enter_context(tqdm(total=len(images), desc=f"{backbone.name} {image_size} px", unit="image"))
         for batch in prepared(images, backbone, image_size, batch_size):

@@ -17,8 +17,9 @@ from pydantic import Field
 
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.detectors.gaussian import Moments
+from anomaly_transfer.device import default_device, ran
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.features import default_device, prepared
+from anomaly_transfer.features import prepared
 from anomaly_transfer.images import Images
 from anomaly_transfer.training import Run, Schedule, Tuning, check_level
 
@@ -47,7 +48,7 @@ class Recipe(Schedule):
 
 @dataclass(frozen=True)
 class Gaussians:
-    """Mean and whitening matrix of each level, as tensors on the device of the network.
+    """Mean and whitening matrix of each level, as tensors on one device.
 
     Attributes
     ----------
@@ -56,6 +57,11 @@ class Gaussians:
 
     means: list[torch.Tensor]
     whitenings: list[torch.Tensor]
+
+    def on(self, device: str | torch.device) -> Gaussians:
+        """The same on a device."""
+        means, whitenings = ([x.to(device) for x in part] for part in (self.means, self.whitenings))
+        return Gaussians(means, whitenings)
 
     def distances(self, pooled: Sequence[torch.Tensor]) -> torch.Tensor:
         """Distance of each image at each level: shape (n, n_levels), for ``pooled`` of shapes (n, d)."""
@@ -137,25 +143,27 @@ def gaussians(
     covariance : str
         See ``detectors.gaussian.COVARIANCES``.
     device : {"cpu", "cuda"}, optional
+        Where the network computes; the Gaussians come back on the CPU.
     """
     moments = [Moments() for _ in backbone.levels]
     for pooled in _seen(backbone, images, image_size, device or default_device()):
         for running, x in zip(moments, pooled, strict=True):
-            running.update(x.cpu())
-    return _of_moments(moments, backbone.levels, covariance, device or default_device())
+            running.update(x)
+    return _of_moments(moments, backbone.levels, covariance)
 
 
 def scores(
     backbone: Backbone, found: Gaussians, images: Images, image_size: int, device: str | None = None
 ) -> np.ndarray:
     """Distance of each image at each level, shape (n_images, n_levels): higher is more anomalous."""
-    return _distances(backbone, found, prepared(images, backbone, image_size, 32), device or default_device())
+    backbone = backbone.on(device or default_device())
+    return _distances(backbone, found.on(backbone.device), prepared(images, backbone, image_size, 32))
 
 
 def pooled(backbone: Backbone, images: Images, image_size: int, device: str | None = None) -> dict[str, np.ndarray]:
     """Pooled features of images, by level: float32 arrays, shape (n_images, d)."""
     batches = list(_seen(backbone, images, image_size, device or default_device()))
-    return {level: torch.cat([b[i].cpu() for b in batches]).numpy() for i, level in enumerate(backbone.levels)}
+    return {level: torch.cat([b[i] for b in batches]).numpy() for i, level in enumerate(backbone.levels)}
 
 
 class _Run(Run):
@@ -178,7 +186,7 @@ class _Run(Run):
         self.recipe, self.levels = recipe, start.levels
         self.chosen = [start.levels.index(level) for level in recipe.levels or start.levels]
         # Scores always use the Mahalanobis distance: objectives are compared by what they do to one detector.
-        self.gaussian = gaussians(self.backbone, images, image_size, device=device)
+        self.gaussian = self._estimated(images, SCORED)
         # Which of the targets each image is pulled towards.
         n_targets = 2 if recipe.statistics == "crossed" else 1
         self.target_of = np.random.default_rng(seed).permutation(len(images)) % n_targets
@@ -189,18 +197,20 @@ class _Run(Run):
         """What images are pulled towards, at the chosen levels: one Gaussian, or for each half that of the other."""
         if self.recipe.statistics == "crossed":
             others = [self.images.take(np.flatnonzero(self.target_of != half)) for half in (0, 1)]
-            found = [self._estimated(images) for images in others]
+            found = [self._estimated(images, self.recipe.covariance) for images in others]
+        elif self.recipe.covariance == SCORED:
+            found = [self.gaussian]
         else:
-            found = [self.gaussian if self.recipe.covariance == SCORED else self._estimated(self.images)]
+            found = [self._estimated(self.images, self.recipe.covariance)]
         parts = [(one.means, one.whitenings) for one in found]
         return [Gaussians(*([part[level] for level in self.chosen] for part in both)) for both in parts]
 
-    def _estimated(self, images: Images) -> Gaussians:
-        return gaussians(self.backbone, images, self.image_size, self.recipe.covariance, self.device)
+    def _estimated(self, images: Images, covariance: str) -> Gaussians:
+        return gaussians(self.backbone, images, self.image_size, covariance, self.device).on(self.device)
 
     def loss(self, batch: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """Mean distance of the images to what they are pulled towards, summed over levels, and the anchor."""
-        maps = self.maps(batch)
+        maps = self.backbone.level_maps(batch)
         pooled = [maps[level].mean(dim=(2, 3)) for level in self.chosen]
         by_target = torch.stack([target.distances(pooled) for target in self.targets])
         distances = by_target[self.target_of[rows], np.arange(len(rows))]
@@ -212,13 +222,13 @@ class _Run(Run):
     def refit(self) -> None:
         """The Gaussians after an epoch, as the recipe wants them."""
         if self.recipe.statistics != "fixed":
-            self.gaussian = gaussians(self.backbone, self.images, self.image_size, device=self.device)
+            self.gaussian = self._estimated(self.images, SCORED)
         if self.recipe.statistics in ("epoch", "crossed"):
             self.targets = self._objective()
 
     def scored(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         """Distance of each image at each level."""
-        return _distances(self.backbone, self.gaussian, batches, self.device)
+        return _distances(self.backbone, self.gaussian, batches)
 
     def _importance(self) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Each parameter with where it started and how much the network's own classes depend on it.
@@ -229,12 +239,12 @@ class _Run(Run):
         """
         if not hasattr(self.backbone.network, "get_classifier"):
             raise DataError(f"The anchor needs a network with a classifier, and {self.backbone.name} has none.")
-        generator = torch.Generator(self.device).manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.seed)
         totals = [torch.zeros_like(parameter) for parameter in self.parameters]
         for batch in prepared(self.images, self.backbone, self.image_size, 1):
             x = self.backbone.level_maps(torch.from_numpy(batch).to(self.device))[-1].mean(dim=(2, 3))
             answers = self.backbone.network.get_classifier()(x).log_softmax(dim=1)
-            drawn = torch.multinomial(answers.detach().exp(), 1, generator=generator)
+            drawn = torch.multinomial(answers.detach().exp().cpu(), 1, generator=generator).to(self.device)
             grads = torch.autograd.grad(answers.gather(1, drawn).sum(), self.parameters, allow_unused=True)
             for total, grad in zip(totals, grads, strict=True):
                 if grad is not None:
@@ -244,22 +254,23 @@ class _Run(Run):
 
 
 def _seen(backbone: Backbone, images: Images, image_size: int, device: str) -> Iterator[list[torch.Tensor]]:
-    """Pooled features, batch by batch: a list of tensors (n, d), one a level."""
+    """Pooled features, batch by batch: a list of tensors (n, d) on the CPU, one a level."""
+    backbone = backbone.on(device)
+    ran("eager")
     for batch in prepared(images, backbone, image_size, 32):
         with torch.inference_mode():
             maps = backbone.level_maps(torch.from_numpy(batch).to(device))
-            yield [m.mean(dim=(2, 3)) for m in maps]
+            yield [m.mean(dim=(2, 3)).cpu() for m in maps]
 
 
-def _distances(backbone: Backbone, found: Gaussians, batches: Iterable[np.ndarray], device: str) -> np.ndarray:
+def _distances(backbone: Backbone, found: Gaussians, batches: Iterable[np.ndarray]) -> np.ndarray:
+    """Distance of each image at each level; network and Gaussians are on one device."""
     with torch.inference_mode():
-        maps = (backbone.level_maps(torch.from_numpy(batch).to(device)) for batch in batches)
+        maps = (backbone.level_maps(torch.from_numpy(batch).to(backbone.device)) for batch in batches)
         return torch.cat([found.distances([m.mean(dim=(2, 3)) for m in part]).cpu() for part in maps]).double().numpy()
 
 
-def _of_moments(moments: list[Moments], levels: Sequence[str], covariance: str, device: str) -> Gaussians:
+def _of_moments(moments: list[Moments], levels: Sequence[str], covariance: str) -> Gaussians:
     fitted = [running.gaussian(f"level {level!r}", covariance) for running, level in zip(moments, levels, strict=True)]
-    means, whitenings = (
-        [torch.from_numpy(part).float().to(device) for part in parts] for parts in zip(*fitted, strict=True)
-    )
+    means, whitenings = ([torch.from_numpy(part).float() for part in parts] for parts in zip(*fitted, strict=True))
     return Gaussians(means, whitenings)

@@ -19,7 +19,8 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from anomaly_transfer.backbones import Backbone
-from anomaly_transfer.features import default_device, prepared
+from anomaly_transfer.device import default_device
+from anomaly_transfer.features import prepared
 from anomaly_transfer.images import Images
 from anomaly_transfer.training import Run, Schedule
 
@@ -91,7 +92,7 @@ class OneClassRun(Run):
 
     def code(self, batch: torch.Tensor) -> torch.Tensor:
         """Features of a batch of pixels, float32, shape (n, d)."""
-        return self.maps(batch)[-1].mean(dim=(2, 3)).float()
+        return self.backbone.level_maps(batch)[-1].mean(dim=(2, 3))
 
     def codes(self, images: Images) -> torch.Tensor:
         """Features of images, shape (n_images, d)."""
@@ -167,7 +168,7 @@ class PseudoNegatives(OneClassRun):
     def loss(self, batch: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """Binary cross-entropy: normal 0, noise 1."""
         code = self.code(batch) / self.scale
-        noise = self.recipe.spread * torch.randn(code.shape, generator=self.drawn, device=self.device)
+        noise = self.recipe.spread * torch.randn(code.shape, generator=self.drawn).to(self.device)
         logits = self.head(torch.cat([code, noise]))[:, 0]
         labels = torch.arange(2, device=self.device).repeat_interleave(len(code)).float()
         return F.binary_cross_entropy_with_logits(logits, labels)
@@ -217,7 +218,7 @@ class Compactness(OneClassRun):
         if self.reference is None:
             return compactness
         pixels, classes = self.reference
-        chosen = torch.randperm(len(pixels), generator=self.drawn, device=self.device)[: self.recipe.batch].cpu()
+        chosen = torch.randperm(len(pixels), generator=self.drawn)[: self.recipe.batch]
         logits = self.head(self.code(pixels[chosen].to(self.device)))
         return F.cross_entropy(logits, classes[chosen].to(self.device)) + COMPACTNESS * compactness
 
@@ -229,6 +230,5 @@ class Compactness(OneClassRun):
 
 def width(start: Backbone, image_size: int) -> int:
     """Channels of the last level of a network, for an input of ``image_size`` pixels a side."""
-    device = next(start.network.parameters()).device
     with torch.no_grad():
-        return start.level_maps(torch.zeros(1, image_size, image_size, 3, device=device))[-1].shape[1]
+        return start.level_maps(torch.zeros(1, image_size, image_size, 3, device=start.device))[-1].shape[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from anomaly_transfer.backbones import Backbone, with_network
+from anomaly_transfer.device import default_device, memory_for, ran
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.features import default_device
 from anomaly_transfer.images import Images
 
 TEMPERATURE = 0.2
@@ -60,10 +61,12 @@ def train(images: Images, start: Backbone, image_size: int, epochs: int, seed: i
         raise DataError(f"Self-supervised training compares images: {len(images)} is too few, at least 2 are needed.")
     device = default_device()
     pixels = torch.from_numpy(np.stack([start.preprocess(image, image_size) for image in images]))
-    with torch.random.fork_rng(devices=[device] if device == "cuda" else []):
+    lower = "the size of the input"
+    ran("eager")
+    with torch.random.fork_rng(devices=[]), memory_for(f"self-supervision at {image_size} px", lower):
         torch.manual_seed(seed)
         network = copy.deepcopy(start.network).to(device)
-        trained = Backbone(**{**start.__dict__, "network": network})
+        trained = replace(start, network=network)
         projector = _projector(trained, image_size).to(device)
         network.train()
         parameters = [*network.parameters(), *projector.parameters()]
@@ -138,6 +141,8 @@ def contrast(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 def view(batch: torch.Tensor) -> torch.Tensor:
     """A random view of each image: crop, mirror, quarter turn, brightness and contrast.
 
+    What is drawn is drawn on the CPU, so that it does not depend on the device.
+
     Parameters
     ----------
     batch : uint8 or float tensor, shape (n, side, side, 3), values 0..255
@@ -147,18 +152,18 @@ def view(batch: torch.Tensor) -> torch.Tensor:
     float tensor of the same shape, values 0..255
     """
     n, device = len(batch), batch.device
-    scale = torch.empty(n, device=device).uniform_(SMALLEST_CROP, 1.0)
-    centre = (torch.rand(n, 2, device=device) * 2 - 1) * (1 - scale[:, None])
+    scale = torch.empty(n).uniform_(SMALLEST_CROP, 1.0)
+    centre = (torch.rand(n, 2) * 2 - 1) * (1 - scale[:, None])
     # Each image is seen through a square of side `scale` about `centre`, mirrored or turned: one matrix for all.
-    turns = torch.randint(4, (n,), device=device) * (math.pi / 2)
-    mirror = torch.randint(2, (n,), device=device) * 2.0 - 1
+    turns = torch.randint(4, (n,)) * (math.pi / 2)
+    mirror = torch.randint(2, (n,)) * 2.0 - 1
     rotation = torch.stack([turns.cos() * mirror, -turns.sin(), turns.sin() * mirror, turns.cos()], dim=1)
     matrix = torch.cat([rotation.view(n, 2, 2) * scale[:, None, None], centre[:, :, None]], dim=2)
     x = batch.permute(0, 3, 1, 2).float()
-    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+    grid = F.affine_grid(matrix.to(device), list(x.shape), align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    contrast, brightness = (torch.empty(n, 1, 1, 1, device=device).uniform_(0.7, 1.3) for _ in range(2))
+    contrast, brightness = (torch.empty(n, 1, 1, 1).uniform_(0.7, 1.3).to(device) for _ in range(2))
     return (((x - mean) * contrast + mean) * brightness).clamp(0, 255).permute(0, 2, 3, 1)
 
 
@@ -167,7 +172,6 @@ def _pooled(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
 
 
 def _projector(backbone: Backbone, image_size: int) -> nn.Module:
-    device = next(backbone.network.parameters()).device
     with torch.no_grad():
-        width = _pooled(backbone, torch.zeros(2, image_size, image_size, 3, device=device)).shape[1]
+        width = _pooled(backbone, torch.zeros(2, image_size, image_size, 3, device=backbone.device)).shape[1]
     return nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, EMBEDDING))

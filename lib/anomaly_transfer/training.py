@@ -13,7 +13,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +28,11 @@ from tqdm import tqdm
 
 from anomaly_transfer import stopping, vicinal
 from anomaly_transfer.backbones import Backbone, with_network
+from anomaly_transfer.code_used import code_of
+from anomaly_transfer.device import memory_for, ran
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import prepared
-from anomaly_transfer.fingerprint import code_hash, digest
+from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import sealed
 from anomaly_transfer.store import Store
@@ -164,14 +166,15 @@ class Run(ABC):
         self.schedule, self.folder, self.seed, self.device = recipe, folder, seed, device
         self.history: list[dict[str, str | int | float]] = []
         self.epoch = 0
+        ran("eager")
         network = copy.deepcopy(start.network).to(device)
-        self.start, self.backbone = start, Backbone(**{**start.__dict__, "network": network})
+        self.start, self.backbone = start, replace(start, network=network)
         self.head = (head or nn.Identity()).to(device)
         self._first_head = copy.deepcopy(self.head.state_dict())
         self.parameters = [*trainable(self.backbone, recipe.trained_from), *self.head.parameters()]
         self.optimiser = torch.optim.Adam(self.parameters, lr=recipe.rate)
-        self.scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
-        self.drawn = torch.Generator(device)
+        # On the CPU, so that what is drawn does not depend on the device.
+        self.drawn = torch.Generator()
         self.stand_ins = self._stand_ins()
 
     @abstractmethod
@@ -191,7 +194,8 @@ class Run(ABC):
     def run(self) -> Tuning:
         """Train until the recipe's last epoch, or until patience ends; no label can be read on the way."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with sealed():
+        lower = "the size of the input, or `batch` of the recipe"
+        with sealed(), memory_for(f"training at {self.image_size} px", lower):
             self.resume()
             self.train()
         return Tuning(self.history, self.start, self.folder)
@@ -220,7 +224,7 @@ class Run(ABC):
 
     def load(self, epoch: int) -> None:
         """Be as after an epoch of this run; 0 is before training."""
-        kept = load_file(checkpoint(self.folder, epoch), device=self.device) if epoch else {}
+        kept = load_file(checkpoint(self.folder, epoch)) if epoch else {}
         head = {name.removeprefix(HEAD): kept.pop(name) for name in list(kept) if name.startswith(HEAD)}
         self.backbone.network.load_state_dict(kept or self.start.network.state_dict())
         self.head.load_state_dict(head or self._first_head)
@@ -262,9 +266,8 @@ class Run(ABC):
         for rows, batch in self._batches(order):
             self.optimiser.zero_grad()
             loss = self.loss(batch, rows)
-            self.scaler.scale(loss).backward()
-            self.scaler.step(self.optimiser)
-            self.scaler.update()
+            loss.backward()
+            self.optimiser.step()
             losses.append(loss.item())
         self.backbone.network.eval()
         mean = float(np.mean(losses))
@@ -280,11 +283,6 @@ class Run(ABC):
         batches = prepared(self.images, self.backbone, self.image_size, size, order)
         for start, batch in zip(range(0, len(order), size), batches, strict=True):
             yield order[start : start + size], torch.from_numpy(batch).to(self.device)
-
-    def maps(self, batch: torch.Tensor) -> list[torch.Tensor]:
-        """The feature maps of a batch, at half precision where there is a GPU."""
-        with torch.autocast(self.device, enabled=self.device == "cuda"):
-            return self.backbone.level_maps(batch)
 
     @torch.no_grad()
     def _loss_without_training(self) -> float:
@@ -328,15 +326,15 @@ class Run(ABC):
 
 @contextmanager
 def stored(
-    store: Store, module: str, images: Sequence[Images], start: Backbone, image_size: int, recipe: Schedule, seed: int
+    store: Store, place: str, images: Sequence[Images], start: Backbone, image_size: int, recipe: Schedule, seed: int
 ) -> Iterator[Path]:
     """The folder in the store for a training with these ingredients: a finished run is read, a broken one goes on.
 
     Parameters
     ----------
     store : Store
-    module : str
-        The objective's, whose code the result depends on.
+    place : str
+        Where the objective is made, e.g. ``"anomaly_transfer.finetune:tune"``: the code reached from there counts.
     images : sequence of Images
         All that are looked at, in a fixed order: to train on, held out, of reference.
     start, image_size, recipe, seed
@@ -350,7 +348,7 @@ def stored(
             "image_size": image_size,
             "recipe": recipe.model_dump(),
             "seed": seed,
-            "code": code_hash(module),
+            "code": code_of(place, "anomaly_transfer.training:Run.run").hash,
         }
     )
     with store.resuming("tunings", key) as folder:
@@ -405,7 +403,7 @@ def _written(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, s
     partial = path.with_suffix(".partial")
     # As bytes and by Python, so that a full disk is an OSError.
     with open(partial, "wb") as stream:
-        stream.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
+        stream.write(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata))
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, path)

@@ -1,0 +1,133 @@
+"""Every study and every detector with the network on another device than the data."""
+
+import numpy as np
+import pytest
+import torch
+from tests.fake_device import NAME, FakeDevice
+
+from anomaly_transfer import (
+    cracks,
+    detectors,
+    device,
+    experiments,
+    features,
+    few_shot,
+    finetune,
+    labelled,
+    localised,
+    profiles,
+    relations,
+    supervised,
+    transferred,
+    tuned,
+    twins,
+)
+from anomaly_transfer.errors import DeviceError
+from anomaly_transfer.inspection import evaluate_folder
+from anomaly_transfer.records import Experiment
+from anomaly_transfer.store import Store
+
+#: One variant of each study that uses all that the study has of networks, and data.
+STUDIES = {
+    "relations": (relations.run, "imagenet+normal", "surfaces", "brick"),
+    "few_shot": (few_shot.run, "imagenet", "surfaces", "brick"),
+    "twins": (twins.run, "random", "elpv", "mono"),
+    "tuned": (tuned.run, "euclidean-anchored", "surfaces", "brick"),
+    "tuned, crossed": (tuned.run, "statistics-crossed", "surfaces", "brick"),
+    "localised": (localised.run, tuned.DEFAULT, "surfaces", "brick"),
+    "oneclass": (transferred.run, "svdd-scratch", "surfaces", "brick"),
+    "oneclass, negatives": (transferred.run, "negatives-random", "surfaces", "brick"),
+    "oneclass, compactness": (transferred.run, "compact-imagenet", "surfaces", "brick"),
+    "labelled": (labelled.run, "random", "surfaces", "brick"),
+    "supervised": (supervised.run, "imagenet-whole-focal", "surfaces", "brick"),
+    "cracks": (cracks.run, "network-all", "surfaces", "brick"),
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The smoke profile, smaller still, with the engine that every device has."""
+    sizes = profiles.get("smoke").model_copy(
+        update={"image_size": 32, "bootstrap": 50, "memory_bank": 20, "sample": 10, "tuned_test": 8}
+    )
+    monkeypatch.setattr(profiles, "get", lambda name=None: sizes)
+    monkeypatch.setattr(features, "default_engine", lambda device: "eager")
+
+
+@pytest.fixture
+def away(monkeypatch):
+    """Compute on a device that is not the CPU."""
+    monkeypatch.setenv(device.VARIABLE, NAME)
+    with FakeDevice():
+        yield
+
+
+def on_both(compute, tmp_path, monkeypatch):
+    """What something gives on the CPU, and on a device elsewhere with a store of its own."""
+    here = compute(Store(tmp_path / "here"))
+    monkeypatch.setenv(device.VARIABLE, NAME)
+    with FakeDevice():
+        there = compute(Store(tmp_path / "there"))
+    return here, there
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_gives_the_same_on_another_device(study, tiny, tmp_path, monkeypatch):
+    run, variant, *where = STUDIES[study]
+    here, there = on_both(lambda store: run(*where, variant, 0, "smoke", store), tmp_path, monkeypatch)
+    assert there.rows == here.rows
+    assert there.provenance.device == NAME
+    assert experiments.pretrained("efficientnet_lite0").device.type == "cpu", "the shared network was moved"
+
+
+@pytest.mark.parametrize("method", sorted(detectors.methods()))
+def test_a_detector_gives_the_same_on_another_device(method, tiny, tmp_path, monkeypatch):
+    asked = Experiment(method=method, benchmark="surfaces", category="brick", split="grouped", seed=0, profile="smoke")
+    here, there = on_both(lambda store: experiments.run(asked, store), tmp_path, monkeypatch)
+    assert there.metrics == here.metrics
+
+
+def test_a_folder_is_evaluated_on_another_device(mvtec_folder, tmp_path, away):
+    report = evaluate_folder(mvtec_folder, tmp_path / "report", "gaussian", "efficientnet_lite0", 64)
+    assert np.isfinite(report["metrics"]["all"]["auroc"]["value"])
+
+
+def test_arguments_stay_where_they_are_and_results_come_back(lite0, some_images, away):
+    before = {name: value.clone() for name, value in lite0.network.state_dict().items()}
+    found = finetune.gaussians(lite0, some_images, 32)
+    assert {tensor.device.type for tensor in (*found.means, *found.whitenings)} == {"cpu"}
+    assert finetune.scores(lite0, found, some_images, 32).shape == (len(some_images), len(lite0.levels))
+    assert set(finetune.pooled(lite0, some_images, 32)) == set(lite0.levels)
+    assert lite0.device.type == "cpu"
+    assert all(torch.equal(value, before[name]) for name, value in lite0.network.state_dict().items())
+
+
+def test_the_fake_device_refuses_what_a_real_one_refuses(away):
+    there = torch.ones(3, device=NAME)
+    with pytest.raises(RuntimeError, match="same device"):
+        there + torch.ones(3)
+    with pytest.raises(RuntimeError):
+        there.numpy()
+    assert torch.equal((there + 1).cpu(), torch.full((3,), 2.0))
+
+
+def test_a_device_that_is_not_there_is_one_sentence():
+    with pytest.raises(DeviceError, match=r"no device 'nonsense' here .*: use cpu"):
+        device.use("nonsense")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory"), RuntimeError("x: can't allocate memory: 9 B")],
+)
+def test_too_little_memory_says_what_to_lower(error):
+    with (
+        pytest.raises(DeviceError, match=r"training at 380 px: lower the image size\."),
+        device.memory_for("training at 380 px", "the image size"),
+    ):
+        raise error
+
+
+def test_another_error_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shapes"), device.memory_for("this", "that"):
+        raise RuntimeError("shapes differ")
