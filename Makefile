@@ -9,7 +9,7 @@ SITE = $(CURDIR)/_site/$(PROFILE)/_build/html
 export PATH := $(BIN):$(PATH)
 export ANOMALY_TRANSFER_STORE ?= $(CURDIR)/_store
 
-.PHONY: book stale preview study mvtec test lint unit site-tests notebooks verdicts executions repository pdf slides serve setup unlock clean
+.PHONY: book stale preview study mvtec test lint unit gpu keys site-tests notebooks verdicts executions repository pdf slides serve setup unlock clean
 
 book: notebooks  ## Execute the chapters and build the site.
 	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet host progress reason rules \
@@ -42,12 +42,19 @@ lint: setup
 	python book/tools/pairs.py --check
 	python book/tools/verdicts.py --check
 	python book/tools/typed_numbers.py
+	anomaly-transfer records status
 
 # Two processes of one thread each: two that share the threads of two cores wait for each other.
 PARALLEL := OMP_NUM_THREADS=1 pytest -n 2
 
 unit: setup
 	$(PARALLEL) --dist loadfile --ignore=tests/book
+
+gpu: setup  ## On a machine with a CUDA card: every study on it and on the CPU, compared and timed (results/gpu.csv).
+	pytest -m gpu tests/test_gpu.py
+
+keys: setup  ## Run edited copies of the package: a result's key moves if, and only if, its numbers do.
+	$(PARALLEL) -m mutations tests/test_code_used.py
 
 site-tests: setup
 	$(PARALLEL) --dist worksteal tests/book

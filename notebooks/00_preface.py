@@ -110,7 +110,8 @@ sizes
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 from anomaly_transfer import records
-from anomaly_transfer.features import default_device, default_engine
+from anomaly_transfer.device import default_device
+from anomaly_transfer.features import default_engine
 
 device = default_device()
 live = {

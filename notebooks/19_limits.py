@@ -95,13 +95,14 @@ Markdown(
 # recorded run is known. A job that trains a network and took $t$ at the profile `study` is forecast to take
 #
 # $$
-# t_\text{full} \approx t \cdot \frac{u_\text{full}}{u_\text{study}} \cdot \frac{n_\text{full}}{n_\text{study}} ,
+# t_\text{full} \approx t \cdot \frac{w_\text{full}}{w_\text{study}} , \qquad w = e \, k \, (n \, u + m \, v) ,
 # $$ (eq-forecast)
 #
-# with $u$ for the cost of training on one image and $n$ for how often it is paid: images times epochs times folds. A search in a memory of patches grows
-# with the memory and with the number of values of an image. Every other job grows with the cost of a forward pass alone, though part of what it does passes no network. Scoring
-# after each epoch and larger samples for a measure are not counted. Where nothing of a variant is recorded, the median of its study counts. We have not checked the forecast against
-# any run at `full`.
+# with $u$ for the cost of training on one image, $v$ for that of looking at one, $n$ images to train on and $m$ to estimate, validate and test with in each of $e$ epochs
+# and $k$ folds. A search in a memory of patches grows with the memory and with the number of values of an image. Every other job grows with the cost of a forward pass alone,
+# though part of what it does passes no network. Larger samples for a measure are not counted. Where nothing of a variant is recorded, the median of its study counts. Within
+# `study` the forecast was held against what was recorded, from one variant to another on the same data: a test wants the median to be off by less than a factor of two. It
+# has not been checked against any run at `full`.
 
 # %% tags=["nbval-ignore-output"]
 units = {name: forecast.units(profiles.get(name)) for name in ("study", "full")}

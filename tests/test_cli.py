@@ -99,10 +99,12 @@ def test_run_then_records_and_store(run, tmp_path):
     assert "elpv/mono grouped seed 0 smoke neighbours@head  0." in result.stdout
     assert run("records", "list", tmp_path / "out").stdout == result.stdout
     same = run("records", "diff", tmp_path / "out", tmp_path / "out")
-    assert (same.returncode, same.stdout) == (0, "1 same\n")
+    assert (same.returncode, same.stdout) == (0, "1 same; largest difference 0\n")
     (kept,) = records.load_folder(tmp_path / "out")
     interval = kept.metrics["target"]["auroc"].model_copy(update={"value": 0.1, "low": 0.05, "high": 0.2})
-    changed = kept.model_copy(update={"metrics": kept.metrics | {"target": {"auroc": interval}}})
+    changed = kept.model_copy(
+        update={"metrics": kept.metrics | {"target": kept.metrics["target"] | {"auroc": interval}}}
+    )
     experiments.export([changed], tmp_path / "kept")
     (tmp_path / "none").mkdir()
     nothing = run("records", "diff", tmp_path / "out", tmp_path / "none")
@@ -111,7 +113,7 @@ def test_run_then_records_and_store(run, tmp_path):
     assert "nan" not in nothing.stdout
     drifted = run("records", "diff", tmp_path / "out", tmp_path / "kept")
     assert drifted.returncode == 1
-    assert "drifted  neighbours@head__elpv__mono__grouped__0__smoke: 0.1000 [0.0500, 0.2000], now 0." in drifted.stdout
+    assert "moved    run__neighbours@head__elpv__mono__grouped__0__smoke: target auroc" in drifted.stdout
     assert "records: 1 entries" in run("store", "size").stdout
     assert "MB freed" in run("store", "prune").stdout
     assert "records: 0 entries" in run("store", "size").stdout

@@ -2,7 +2,9 @@ import importlib.util
 import json
 from pathlib import Path
 
+import nbformat
 import pandas as pd
+import papermill
 import pytest
 
 from anomaly_transfer import executions, profiles
@@ -73,3 +75,22 @@ def test_every_chapter_has_been_measured_and_fits_into_eight_gigabytes():
         assert sorted(part["chapter"]) == CHAPTERS
         assert part["memory_mb"].max() < 8000
     assert set(rows["profile"]) <= set(profiles.names())
+
+
+def test_a_parameter_that_no_chapter_has_is_refused(tmp_path):
+    """As papermill gives it: it only warns, and the chapter would run with its own."""
+    cells = [
+        nbformat.v4.new_code_cell('profile = "laptop"', metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("from anomaly_transfer import executions\nexecutions.told('01_data', profile)"),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "chapter.ipynb")
+
+    def run(**parameters):
+        return papermill.execute_notebook(
+            tmp_path / "chapter.ipynb", tmp_path / "out.ipynb", parameters=parameters, progress_bar=False
+        )
+
+    assert "smoke" in str(run(profile="smoke").cells[-1].outputs)
+    with pytest.raises(papermill.PapermillExecutionError, match="no parameter 'profil'; it has: profile"):
+        run(profil="smoke")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from anomaly_transfer import benchmarks, experiments, profiles
+from anomaly_transfer.code_used import Code
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.records import SCORES, Experiment
 from anomaly_transfer.store import Store
@@ -25,9 +26,9 @@ def experiment(**changes):
 def computed(monkeypatch):
     """The experiments that were really computed."""
     calls = []
-    original = experiments._Plan.compute
+    original = experiments.Plan.compute
     monkeypatch.setattr(
-        experiments._Plan, "compute", lambda plan, store: (calls.append(plan.experiment), original(plan, store))[1]
+        experiments.Plan, "compute", lambda plan, *rest: (calls.append(plan.experiment), original(plan, *rest))[1]
     )
     return calls
 
@@ -50,7 +51,7 @@ def test_another_question_is_another_record(store, computed, change):
 def test_changed_inputs_make_a_record_stale(store, computed, monkeypatch, what):
     experiments.run(experiment(), store)
     if what == "code":
-        monkeypatch.setattr(experiments, "code_hash", lambda *modules: "other")
+        monkeypatch.setattr(experiments, "code", lambda method: Code({}, {}))
     elif what == "weights":
         monkeypatch.setattr(experiments, "_weights_hash", lambda name: "other")
     elif what == "data":

@@ -1,11 +1,15 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
 import pytest
 
 from anomaly_transfer import forecast, plan, profiles
-from anomaly_transfer.forecast import Units
+from anomaly_transfer.forecast import Units, Work
 
 
 def units(factor=1.0):
-    sides = ("image_size", "tuned_image_size", "oneclass_image_size")
+    sides = (*forecast.SIDES, forecast.SELF_SUPERVISED)
     return Units(
         forward=dict.fromkeys(sides, 0.1 * factor),
         training=dict.fromkeys(sides, 0.3 * factor),
@@ -29,25 +33,71 @@ def test_hours_grow_with_the_cost_of_a_pass():
         assert twice.loc[study, "hours"] == pytest.approx(2 * once.loc[study, "hours"])
 
 
-def test_training_grows_with_epochs_images_and_folds():
-    job = next(job for job in plan.jobs("full", study="tuned", everywhere=True) if job.category == "bottle")
-    assert forecast._passes(job, profiles.get("full")) == (20, 229, 1)
-    assert forecast._passes(job, profiles.get("study")) == (8, 200, 1)
-    further = next(
-        job for job in plan.jobs("full", study="few_shot", variant="random+normal") if job.category == "mono"
-    )
-    assert forecast._passes(further, profiles.get("full")) == (50, 588, 1)
-    assert forecast._passes(further.model_copy(update={"variant": "random"}), profiles.get("full")) == (1, 1, 1)
-    cells = next(job for job in plan.jobs("full", study="tuned", everywhere=True) if job.category == "mono")
-    assert forecast._passes(cells, profiles.get("full")) == (20, 588, 5)
+def the(study, variant, category):
+    """The planned job of a category; of benchmarks that share its name, the first one's."""
+    found = plan.jobs("full", study=study, variant=variant, everywhere=True)
+    return next(job for job in found if job.category == category)
+
+
+@pytest.mark.parametrize(
+    ("job", "full", "study"),
+    [
+        (the("tuned", "mahalanobis", "bottle"), Work("tuned_image_size", 229, 20, 1), (200, 8, 1)),
+        (the("tuned", "mahalanobis", "mono"), Work("tuned_image_size", 588, 20, 5), (200, 8, 1)),
+        (the("tuned", "all-images", "mono"), Work("tuned_image_size", 588, 20, 5), (588, 8, 1)),
+        (the("tuned", "three-times-as-long", "mono"), Work("tuned_image_size", 588, 60, 5), (200, 24, 1)),
+        (the("oneclass", "svdd-scratch", "0"), Work(None, 6903, 250), (400, 60, 1)),
+        (the("oneclass", "svdd-scratch-whole", "0"), Work(None, 6903, 50), (6903, 12, 1)),
+        (the("oneclass", "svdd-imagenet", "0"), Work("oneclass_image_size", 6903, 50), (400, 12, 1)),
+        (the("supervised", "imagenet-head", "0"), Work("oneclass_image_size", 6903, 50, trained=False), (400, 12, 1)),
+        (the("cracks", "network-all", "road"), Work("image_size", 400, 50), (400, 12, 1)),
+        (the("few_shot", "random+normal", "mono"), Work("self-supervised", 588, 50, kept=False), (200, 40, 1)),
+    ],
+)
+def test_what_a_job_passes_through_its_network(job, full, study):
+    assert dataclasses.replace(forecast.work_of(job, profiles.get("full")), looked=0) == full
+    work = forecast.work_of(job, profiles.get("study"))
+    assert (work.images, work.epochs, work.folds) == study
+    assert work.side == full.side
+
+
+def test_a_job_that_trains_no_network_has_no_work():
+    for study, variant in (("few_shot", "random"), ("cracks", "head-all"), ("labelled", "imagenet"), ("run", "svm")):
+        job = plan.jobs("study", study=study, variant=variant, everywhere=True)[0]
+        assert forecast.work_of(job, profiles.get("full")) is None
+
+
+def trained_pairs():
+    """Of two variants of a study that train on the same data: study, seconds of one, and forecast from the other."""
+    sizes, found = profiles.get("study"), []
+    for (study, *rest), taken in forecast._recorded_seconds("study").items():
+        if study == "run":
+            continue
+        coordinates = dict(zip(("variant", "benchmark", "category", "seed"), rest, strict=True))
+        work = forecast.work_of(plan.Job(study=study, profile="study", **coordinates), sizes)
+        if work is not None:
+            found.append((study, rest[1:3], work, taken[0]))
+    for study, where, work, seconds in found:
+        for other, place, before, known in found:
+            alike = (study, where, work.side, work.trained) == (other, place, before.side, before.trained)
+            if alike and work != before:
+                yield study, seconds, known * forecast.grown(before, work, units(), units())
+
+
+def test_the_forecast_agrees_with_recorded_seconds():
+    """From one variant of a study to another on the same data: the median is off by less than a factor of two."""
+    pairs = pd.DataFrame(trained_pairs(), columns=["study", "recorded", "forecast"])
+    assert set(pairs["study"]) == {"tuned", "oneclass"}, "the studies with variants of several lengths"
+    off = np.log(pairs["forecast"] / pairs["recorded"]).abs().groupby(pairs["study"]).median()
+    assert off.max() < np.log(2), np.exp(off).to_dict()
 
 
 def test_checkpoints_are_kept_for_every_epoch():
     found = forecast.forecast("full", {"study": units(), "full": units()})
-    folds = [
-        forecast._passes(job, profiles.get("full"))[2] for job in plan.jobs("full", study="tuned", everywhere=True)
-    ]
-    assert found.loc["tuned", "gigabytes"] == pytest.approx(0.004 * 21 * sum(folds))
+    full = profiles.get("full")
+    works = [forecast.work_of(job, full) for job in plan.jobs("full", study="tuned", everywhere=True)]
+    networks = sum(work.folds * (work.epochs + 1) for work in works)
+    assert found.loc["tuned", "gigabytes"] == pytest.approx(0.004 * networks)
     further = [job for job in plan.jobs("full", study="few_shot", everywhere=True) if "+normal" in job.variant]
     assert found.loc["few_shot", "gigabytes"] == pytest.approx(0.004 * len(further))
     assert found.loc["rivals", "gigabytes"] == 0

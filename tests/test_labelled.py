@@ -1,10 +1,13 @@
 """Labels or transfer: what is drawn, what is seen, and how the gain is taken apart."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.utils import compute_sample_weight
 from tests.test_domains import category
 
 from anomaly_transfer import domains, labelled
@@ -69,7 +72,7 @@ def test_the_head_is_fitted_on_the_source_alone_and_on_so_many_anomalies(domain,
     monkeypatch.setattr(
         labelled,
         "_scored",
-        lambda inner, normal, anomalous: (seen.append((normal, anomalous)), fit(inner, normal, anomalous))[1],
+        lambda x, normal, anomalous: (seen.append((normal, anomalous)), fit(x, normal, anomalous))[1],
     )
     labelled.with_labels(domain, features(domain), [noise()], 2, 0)
     n = len(domain.table)
@@ -220,3 +223,28 @@ def test_a_real_run_has_every_method_and_the_same_draws_for_every_start(store):
     pixels = [found[found["method"] == ON_PIXELS]["value"].to_numpy() for found in frames]
     assert np.array_equal(*pixels), "pixels do not depend on the start, so their draws must agree"
     assert not frames[0]["value"].equals(frames[1]["value"])
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 12), (60, 200)])
+def test_the_head_is_the_kernel_ridge_that_its_inner_products_give(n, d):
+    """The same in the features, in fewer unknowns where images are many."""
+    rng = np.random.default_rng(0)
+    features = Features.of(level=rng.normal(size=(n, d)).astype(np.float32))
+    normal, anomalous = np.arange(0, 40), np.arange(40, 50)
+    x = labelled._joined(features, features.take(normal))[:, :-1]
+    inner, rows = x @ x.T + 1, np.arange(50)
+    labels = np.repeat([-1.0, 1.0], [40, 10])
+    dual = KernelRidge(alpha=labelled.ALPHA, kernel="precomputed").fit(
+        inner[np.ix_(rows, rows)], labels, sample_weight=compute_sample_weight("balanced", labels)
+    )
+    assert np.allclose(labelled.head_scores(features, normal, anomalous), dual.predict(inner[:, rows]), atol=1e-10)
+
+
+def test_memory_of_a_head_grows_with_images_and_not_with_their_square():
+    n, d = 20_000, 16
+    features = Features.of(level=np.random.default_rng(0).normal(size=(n, d)).astype(np.float32))
+    tracemalloc.start()
+    labelled.head_scores(features, np.arange(n // 2), np.arange(n // 2, n))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12 * 8 * n * (d + 1), "a matrix of all images by all images would take a hundred times as much"

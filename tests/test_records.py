@@ -51,30 +51,6 @@ def test_a_folder_of_records_is_read_in_order(record, tmp_path):
     assert [r.experiment.category for r in found] == ["a", "mono"]
 
 
-def moved(record, value):
-    interval = record.metrics["target"]["auroc"].model_copy(update={"value": value, "low": 0.7, "high": 0.9})
-    return record.model_copy(update={"metrics": {"target": {"auroc": interval}}})
-
-
-@pytest.mark.parametrize(
-    ("value", "state"),
-    [(0.8, "same"), (0.80005, "same"), (0.801, "within"), (0.9, "within"), (0.91, "drifted"), (0.69, "drifted")],
-)
-def test_drift_is_told_by_the_recorded_interval(record, value, state):
-    found = records.drift([moved(record, value)], [moved(record, 0.8)])
-    assert list(found["state"]) == [state]
-    assert found.loc[0, ["kept", "low", "high", "fresh"]].to_list() == [0.8, 0.7, 0.9, value]
-
-
-def test_what_was_not_run_is_missing_and_what_was_not_recorded_is_new(record):
-    other = record.model_copy(update={"experiment": record.experiment.model_copy(update={"seed": 7})})
-    found = records.drift([record], [other]).set_index("experiment")["state"]
-    assert found[record.experiment.slug] == "new"
-    assert found[other.experiment.slug] == "missing"
-    with pytest.raises(StoreError, match="no fresh records"):
-        records.drift([], [record])
-
-
 POOLED, PATCHES = {"gaussian", "neighbours", "neighbours@head"}, {"patch-gaussian", "patch-shared", "patch-memory"}
 #: What the book shows: by benchmark, the methods and splits that every category has.
 SHOWN = {

@@ -154,13 +154,23 @@ def test_tables_are_kept_exported_and_read_back(store, tmp_path, monkeypatch):
 
 
 def test_a_table_is_new_when_its_data_or_weights_are(monkeypatch):
-    from anomaly_transfer import benchmarks, domains
+    from anomaly_transfer import backbones, benchmarks, domains, profiles
+
+    def key(category, *others):
+        asked = domains.request(relations.STUDY, (), category, "imagenet", 0, profiles.get("smoke"), list, others)
+        return asked.key
 
     whole = benchmarks.get("surfaces").load("brick")
-    assert domains.data_hash(whole) == domains.data_hash(benchmarks.get("surfaces").load("brick"))
-    assert domains.data_hash(whole) != domains.data_hash(whole.taken(np.arange(20)))
-    assert domains.data_hash(whole) != domains.data_hash(dataclasses.replace(whole, largest_input=64))
-    assert domains.data_hash(whole) != domains.data_hash(whole, whole)
+    first = key(whole)
+    assert key(benchmarks.get("surfaces").load("brick")) == first
+    assert key(whole.taken(np.arange(20))) != first
+    assert key(dataclasses.replace(whole, largest_input=64)) != first
+    assert key(whole, whole) != first
+    with monkeypatch.context() as patch:
+        patch.setattr(type(benchmarks.get("surfaces")), "target_classes", ("crack",))
+        assert key(whole) != first
+    monkeypatch.setattr(backbones, "weights_hash", lambda name: "other")
+    assert key(whole) != first
 
 
 def test_features_of_many_objects_are_compared_with_each_other(store, monkeypatch):

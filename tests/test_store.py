@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from anomaly_transfer import store as module
+from anomaly_transfer.code_used import Code
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.store import Store
 
@@ -58,7 +59,7 @@ def test_the_key_follows_images_size_levels_and_weights(store, lite0, some_image
 
 def test_the_key_follows_the_extraction_code(store, lite0, some_images, count_extractions, monkeypatch):
     store.features(some_images, lite0, 64, engine="eager")
-    monkeypatch.setattr(module, "code_hash", lambda *modules: "other code")
+    monkeypatch.setattr(module, "code_of", lambda *places: Code({}, {}))
     store.features(some_images, lite0, 64, engine="eager")
     assert len(count_extractions) == 2
 

@@ -28,6 +28,17 @@ ImageSize = Annotated[int | None, typer.Option(min=32, help="Network input, pixe
 Seed = Annotated[int, typer.Option(min=0)]
 
 
+def _use(name: str | None) -> str | None:
+    if name is not None:
+        from anomaly_transfer.device import use
+
+        use(name)
+    return name
+
+
+Device = Annotated[str | None, typer.Option(callback=_use, help="cpu or cuda; default: cuda where there is one.")]
+
+
 @app.callback()
 def main() -> None:
     """Visual anomaly detection by transfer learning: the tool behind the book What Normal Knows."""
@@ -83,6 +94,7 @@ def run(
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: those of the profile.")] = None,
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
     export: Annotated[Path | None, typer.Option(help="Also copy the records to this folder (results/PROFILE).")] = None,
+    device: Device = None,
 ) -> None:
     """Run experiments that have no up-to-date record, and print the headline AUROC of each."""
     from anomaly_transfer import benchmarks, detectors, experiments
@@ -128,46 +140,18 @@ def tables(
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: 0.")] = None,
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
     export: Annotated[Path | None, typer.Option(help="Also copy the tables here (results/tables/PROFILE).")] = None,
+    device: Device = None,
 ) -> None:
     """Run the experiments that have no up-to-date table."""
-    from anomaly_transfer import (
-        benchmarks,
-        cracks,
-        domains,
-        few_shot,
-        labelled,
-        localised,
-        relations,
-        rivals,
-        supervised,
-        transferred,
-        tuned,
-        twins,
-    )
+    from anomaly_transfer import benchmarks, studies
     from anomaly_transfer.tables import export as copy
 
-    first = domains.STARTS[1]
-    runs = {
-        "relations": (relations.run, first),
-        "few_shot": (few_shot.run, first),
-        "twins": (twins.run, first),
-        "tuned": (tuned.run, tuned.DEFAULT),
-        "localised": (localised.run, tuned.DEFAULT),
-        "oneclass": (transferred.run, transferred.DEFAULT),
-        "labelled": (labelled.run, first),
-        "supervised": (supervised.run, supervised.DEFAULT),
-        "cracks": (cracks.run, cracks.DEFAULT),
-        "rivals": (rivals.run, rivals.DEFAULT),
-        "peers": (rivals.peers, rivals.DEFAULT),
-    }
-    if study not in runs:
-        raise ValueError(f"There is no study {study!r}; choose from {', '.join(runs)}.")
-    run, default = runs[study]
+    asked = studies.get(study)
     known, chosen = benchmarks.get(benchmark), profiles.get(profile).name
     for name in category or known.available() or known.categories:
-        for which in variant or [default]:
+        for which in variant or [asked.default]:
             for number in seed or [0]:
-                table = run(benchmark, name, which, number, chosen)
+                table = asked.run(benchmark, name, which, number, chosen)
                 typer.echo(f"{table.slug}: {len(table.rows)} rows, {table.provenance.seconds['all']:.0f} s")
                 if export:
                     copy([table], export)
@@ -186,25 +170,43 @@ def list_records(
         typer.echo(f"{_coordinates(record)}  {record.metrics.get(group, {}).get(metric, '-')}")
 
 
+@records_app.command("status")
+def records_status(
+    profile: Annotated[str, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = "study",
+    each: Annotated[bool, typer.Option(help="A line for each result that is not current.")] = False,
+) -> None:
+    """Say which recorded results the code at hand would compute again, and why."""
+    from anomaly_transfer import recheck
+
+    found = recheck.status(profiles.get(profile).name)
+    if each:
+        for row in found[found["state"] != recheck.CURRENT].itertuples():
+            typer.echo(f"{row.state:10} {row.result}" + (f": {row.why}" if row.why else ""))
+    else:
+        for (state, why), count in found[found["why"] != ""].groupby(["state", "why"]).size().items():
+            typer.echo(f"{count:5} {state}: {why}")
+    counts = found["state"].value_counts()
+    typer.echo(f"Recorded results ({profile}): " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
 @records_app.command("diff")
 def diff_records(
-    fresh: Annotated[Path, typer.Argument(help="A folder of fresh records, e.g. what `run --export` wrote.")],
-    kept: Annotated[Path | None, typer.Argument(help="Default: the recorded runs of the study profile.")] = None,
+    fresh: Annotated[Path, typer.Argument(help="A folder that `run` and `tables` wrote by --export.")],
+    kept: Annotated[Path | None, typer.Argument(help="Default: all that is recorded of the study profile.")] = None,
 ) -> None:
-    """Compare fresh runs with recorded ones; fails if one has left the recorded interval."""
-    from anomaly_transfer import places, records
+    """Compare results that were computed again with the recorded ones; fails where one does not agree."""
+    from anomaly_transfer import recheck
 
-    found = records.drift(records.load_folder(fresh), records.load_folder(kept or places.results_folder() / "study"))
-    for row in found[found["state"].isin(["drifted", "within", "new"])].itertuples():
-        typer.echo(
-            f"{row.state:8} {row.experiment}: "
-            + ("" if row.state == "new" else f"{row.kept:.4f} [{row.low:.4f}, {row.high:.4f}], ")
-            + f"now {row.fresh:.4f}"
-        )
-    typer.echo(", ".join(f"{count} {state}" for state, count in found["state"].value_counts().items()))
-    if not set(found["state"]) & {"within", "drifted", "same"}:
+    found = recheck.diff(recheck.load([fresh]), recheck.load([kept]) if kept else recheck.recorded("study"))
+    for row in found[found["state"].isin(["moved", "new"])].itertuples():
+        told = "" if row.state == "new" else f": {row.where} was {row.kept}, now {row.fresh}"
+        typer.echo(f"{row.state:8} {row.result}{told}")
+    both = found[found["state"].isin(["same", "moved"])]
+    largest = "" if both.empty else f"; largest difference {both['difference'].max():.2g}"
+    typer.echo(", ".join(f"{count} {state}" for state, count in found["state"].value_counts().items()) + largest)
+    if both.empty:
         raise ValueError("No experiment is in both folders: nothing was compared.")
-    if "drifted" in set(found["state"]):
+    if "moved" in set(both["state"]):
         raise typer.Exit(1)
 
 
@@ -261,6 +263,7 @@ def evaluate(
     backbone: Network = DEFAULT_BACKBONE,
     image_size: ImageSize = None,
     seed: Seed = 0,
+    device: Device = None,
 ) -> None:
     """Fit on your own normal images, score the others, and write a report."""
     from anomaly_transfer.evaluation import Interval
@@ -290,6 +293,7 @@ def fit(
     backbone: Network = DEFAULT_BACKBONE,
     image_size: ImageSize = None,
     seed: Seed = 0,
+    device: Device = None,
 ) -> None:
     """Fit on normal images and keep the model (safetensors and JSON)."""
     from anomaly_transfer import models, outputs
@@ -307,6 +311,7 @@ def score(
     model: Annotated[Path, typer.Argument(help="A folder that `fit` wrote.")],
     images: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
     out: Annotated[Path, typer.Option(help="Table of scores.")] = Path("scores.csv"),
+    device: Device = None,
 ) -> None:
     """Score new images with a kept model."""
     from anomaly_transfer import models, outputs

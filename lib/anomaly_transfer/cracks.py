@@ -23,7 +23,7 @@ from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import N_FOLDS
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 
 CRACK = "crack"
 #: The parts of a division, and their shares of the photographs in folds.
@@ -52,7 +52,7 @@ RULES = (*costs.RULES, HINDSIGHT)
 RUN = ["benchmark", "category", "variant", "seed"]
 
 
-def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
     """Scores of the images on which thresholds are set, and of those on which they are tested.
 
     Parameters
@@ -64,24 +64,20 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     seed : int
         Of the division, of what is random in the detector, and of the ten labelled cracks.
     profile : str
-    store : Store, optional
+    store : Store
 
     Returns
     -------
-    Table
+    Request
         One row an image: ``row`` (its number in the category), ``part``, ``group``, ``crack`` (0 or 1), ``area`` (share
         of its pixels that are crack; none where there is no mask) and ``score``.
 
     Raises
     ------
-    ValueError
-        If there is no such variant.
     DataError
         If the category has no cracks, or too few groups to divide.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(VARIANTS)}.")
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     whole = benchmarks.get(benchmark).load(category, sizes.limit)
     settings = ["backbone", "image_size", "images_per_category", "memory_bank"]
     if variant == NETWORK:
@@ -106,7 +102,7 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
         )
         return frame[frame["part"] != FIT].reset_index(drop=True)
 
-    return domains.study("cracks", __name__, settings, whole, {"variant": variant}, seed, sizes, compute, store)
+    return domains.request(STUDY, settings, whole, variant, seed, sizes, compute)
 
 
 def divided(category: Category, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -313,3 +309,7 @@ def _told(scores: np.ndarray, crack: np.ndarray, threshold: float, weight: float
         "cost": cost,
         "relative": cost / blind if blind else np.nan,
     }
+
+
+STUDY = Study("cracks", request, VARIANTS, DEFAULT, lambda variant: [variant] if variant in LABEL_FREE else [])
+run = STUDY.run

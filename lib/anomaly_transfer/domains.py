@@ -19,16 +19,18 @@ from sklearn.model_selection import GroupShuffleSplit
 from anomaly_transfer import backbones, benchmarks, selfsupervised
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category, evenly_spaced
+from anomaly_transfer.code_used import code_of
+from anomaly_transfer.device import ran
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.experiments import pretrained
 from anomaly_transfer.features import Features
-from anomaly_transfer.fingerprint import code_hash, digest
+from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import N_FOLDS
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table, kept
+from anomaly_transfer.tables import Request, Study
 
 #: Where a network may start, and what it may be trained on before it meets a label.
 STARTS = ("random", "imagenet", "random+normal", "imagenet+normal")
@@ -133,62 +135,50 @@ def _capped(table: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:
     return rows[np.sort(np.concatenate([evenly_spaced(inside, most) for inside in by_class]))]
 
 
-def study(
-    name: str,
-    module: str,
+def request(
+    study: Study,
     settings: Sequence[str],
     category: Category,
-    how: dict[str, str],
+    variant: str,
     seed: int,
     sizes: Profile,
     compute: Callable[[], pd.DataFrame],
-    store: Store,
     others: Sequence[Category] = (),
-) -> Table:
-    """The table of one experiment on one category: from the store if nothing has changed, else computed.
+) -> Request:
+    """One experiment on one category, with everything that its table depends on.
 
     Parameters
     ----------
-    name, module : str
-        Of the experiment, and of the code that computes it.
+    study : Study
     settings : sequence of str
         Names of the profile's sizes on which the numbers depend.
     category : Category
         All of its images count.
-    how : dict of str to str
-        The one coordinate besides benchmark, category, seed and profile: ``{"start": ...}`` or ``{"variant": ...}``.
+    variant : str
     seed : int
     sizes : Profile
     compute : callable
         Gives the rows.
-    store : Store
     others : sequence of Category
         Further categories whose data are used.
     """
     pictures = not isinstance(category.content, Features)
-    where = {"benchmark": category.benchmark, "category": category.name}
-    return kept(
-        study=name,
-        module=module,
-        coordinates={**where, **how, "seed": seed, "profile": sizes.name},
+    where: dict[str, str | int] = {"benchmark": category.benchmark, "category": category.name}
+    data = [benchmarks.get(category.benchmark).protocol, *(part.fingerprint for part in (category, *others))]
+    return Request(
+        study=study,
+        coordinates={**where, study.axis: variant, "seed": seed, "profile": sizes.name},
         settings=sizes.model_dump(include=set(settings)),
-        data=data_hash(category, *others),
+        code=study.code(variant),
+        data=digest(data),
         weights=backbones.weights_hash(sizes.backbone) if pictures else "none",
         compute=compute,
         note=category.note,
-        store=store,
     )
 
 
 #: What of a profile the features of the four networks depend on.
 SIZES = ("backbone", "image_size", "images_per_category", "self_supervised_images", "self_supervised_epochs")
-
-
-def data_hash(category: Category, *others: Category) -> str:
-    """SHA-256 of the data behind a table: images, labels, and the code of the benchmark that reads them."""
-    module = type(benchmarks.get(category.benchmark)).__module__
-    parts = [[part.content.fingerprint, part.annotations.fingerprint] for part in (category, *others)]
-    return digest([parts, category.largest_input, code_hash(module)])
 
 
 def network(
@@ -251,12 +241,13 @@ def trained(
             "epochs": profile.self_supervised_epochs,
             "image_size": TRAINING_SIZE,
             "seed": seed,
-            "code": code_hash("anomaly_transfer.selfsupervised"),
+            "code": code_of("anomaly_transfer.selfsupervised:train").hash,
         }
     )
     with store.locked("encoders", key):
         folder = store.path("encoders", key)
         if folder.is_dir():
+            ran("eager")
             found = backbones.untrained(start, seed)
             found.network.load_state_dict(load_file(folder / WEIGHTS))
             history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))

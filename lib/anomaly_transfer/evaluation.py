@@ -290,7 +290,8 @@ def _counts(
 
     See :func:`evaluate` for what is drawn.
     """
-    counts = np.ones((number + 1, len(positive)), dtype=int)
+    # As small as an integer can be that counts all images: there may be 40,000 of them, and 2,000 resamples.
+    counts = np.ones((number + 1, len(positive)), dtype=np.min_scalar_type(len(positive)))
     if clusters is None:
         parts = [(strata == stratum) & (positive == label) for stratum in np.unique(strata) for label in (True, False)]
         of = np.arange(len(positive))

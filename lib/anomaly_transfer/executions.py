@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from IPython import get_ipython
 from IPython.display import Markdown
 
 from anomaly_transfer import profiles
 from anomaly_transfer.places import results_folder
 
+#: What a chapter can be given, and how the cell begins in which papermill gives it.
+PARAMETERS, INJECTED = ("profile",), "# Parameters"
 COLUMNS = ("profile", "chapter", "seconds", "memory_mb", "machine", "date")
 
 
@@ -51,6 +56,26 @@ def kept() -> pd.DataFrame:
     return pd.read_csv(results_folder() / "executions.csv")
 
 
+def check_parameters(cells: Sequence[str]) -> None:
+    """Refuse what papermill put into a notebook under a name that no chapter has; papermill itself only warns.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        The sources of the cells that have run.
+
+    Raises
+    ------
+    ValueError
+    """
+    for cell in cells:
+        if cell.startswith(INJECTED):
+            given = {node.id for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Name)}
+            unknown = sorted(given - set(PARAMETERS))
+            if unknown:
+                raise ValueError(f"A chapter has no parameter {unknown[0]!r}; it has: {', '.join(PARAMETERS)}.")
+
+
 def told(chapter: str, profile: str | None = None) -> Markdown:
     """What running a chapter will take, as far as it was measured.
 
@@ -63,8 +88,10 @@ def told(chapter: str, profile: str | None = None) -> Markdown:
     Raises
     ------
     ValueError
-        If there is no such profile.
+        If there is no such profile, or the notebook was given a parameter that it does not have.
     """
+    shell = get_ipython()
+    check_parameters(shell.user_ns["In"] if shell else [])
     wanted, rows = profiles.get(profile).name, kept()
     rows = rows[rows["chapter"] == chapter].set_index("profile")
     rows["took"] = [f"{row.seconds} s and {row.memory_mb / 1000:.1f} GB on {row.machine}" for row in rows.itertuples()]

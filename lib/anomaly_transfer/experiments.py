@@ -18,11 +18,13 @@ from tqdm import tqdm
 from anomaly_transfer import backbones, benchmarks, detectors, pixels, profiles, records
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category
+from anomaly_transfer.code_used import Code, code_of
 from anomaly_transfer.detectors.base import Localiser, pixel_scores
+from anomaly_transfer.device import engines
 from anomaly_transfer.errors import EvaluationError, StoreError
 from anomaly_transfer.evaluation import Interval, evaluate, evaluate_table, localisation, paired_difference
-from anomaly_transfer.features import Features, default_device, default_engine
-from anomaly_transfer.fingerprint import code_hash, digest
+from anomaly_transfer.features import Features
+from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.images import duplicates
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.records import Experiment, Provenance, Record
@@ -32,9 +34,6 @@ from anomaly_transfer.views import Kind, view
 
 #: The split without leak, with which the others are compared.
 GROUPED = "grouped"
-
-#: Registries and the profile reader choose what is run; what they chose is in the key itself.
-CODE = "anomaly_transfer.experiments"
 
 
 def matrix(
@@ -81,7 +80,7 @@ def run(experiment: Experiment, store: Store | None = None) -> Record:
         If data or weights cannot be used; the message names the fix.
     """
     store = store or Store()
-    plan = _Plan(experiment)
+    plan = Plan(experiment)
     folder = store.path("records", plan.key)
     with store.locked("records", plan.key):
         if folder.is_dir():
@@ -89,7 +88,8 @@ def run(experiment: Experiment, store: Store | None = None) -> Record:
                 return records.read(folder)
             except StoreError:
                 pass  # damaged: compute it again
-        record, scores = plan.compute(store)
+        with engines() as used:
+            record, scores = plan.compute(store, used)
         with store.writing("records", plan.key) as target:
             records.write(target, record, scores)
     return record
@@ -225,7 +225,12 @@ def _within_group(table: pd.DataFrame, target_classes: Sequence[str], n_bootstra
         return None
 
 
-class _Plan:
+def code(method: str) -> Code:
+    """The code that a detector's records depend on."""
+    return code_of(f"{__name__}:Plan.compute", detectors.place(method))
+
+
+class Plan:
     """One experiment with everything it depends on resolved, and its key."""
 
     def __init__(self, experiment: Experiment):
@@ -249,13 +254,13 @@ class _Plan:
         self.settings = self.profile.model_dump(include=set(_SIZES)) | {"image_size": self.image_size}
         if not self.benchmark.pictures:
             self.settings |= {"backbone": "as the benchmark gives them", "image_size": 0}
-        self.code = code_hash(CODE, type(self.detector).__module__, type(self.benchmark).__module__)
-        self.data = digest([self.category.content.fingerprint, self.category.annotations.fingerprint])
+        self.code = code(experiment.method)
+        self.data = digest([self.category.fingerprint, self.benchmark.protocol])
         self.weights = _weights_hash(self.profile.backbone) if self.benchmark.pictures else "none"
-        self.key = digest([experiment.model_dump(), self.settings, self.code, self.data, self.weights])
+        self.key = digest([experiment.model_dump(), self.settings, self.code.hash, self.data, self.weights])
 
-    def compute(self, store: Store) -> tuple[Record, pd.DataFrame]:
-        """Run the experiment."""
+    def compute(self, store: Store, used: set[str]) -> tuple[Record, pd.DataFrame]:
+        """Run the experiment; ``used`` are the engines that have run when it is over."""
         annotations = self.category.annotations.open()
         folds = SPLITS[self.experiment.split](annotations, self.experiment.seed)
         clock = _Clock()
@@ -268,7 +273,9 @@ class _Plan:
             scored = features.take(fold.test)
             if isinstance(self.detector, Localiser):
                 score, maps = self.detector.scored(scored)
-                heat.append(maps)
+                # Without masks there is nothing to compare them with, and they take gigabytes of a large benchmark.
+                if self.category.annotations.has_masks:
+                    heat.append(maps)
             else:
                 score = self.detector.anomaly_score(scored)
             part = annotations.iloc[fold.test][["id", "group", "anomaly_class", "grade"]]
@@ -288,18 +295,7 @@ class _Plan:
             fitted_on=tuple(len(fold.train) for fold in folds),
             duplicates=n_duplicates,
             note=self._note(annotations),
-            provenance=Provenance(
-                code=self.code,
-                data=self.data,
-                weights=self.weights,
-                versions=records.versions(),
-                hardware=records.hardware(),
-                device=default_device(),
-                engine=default_engine(default_device()),
-                seconds=clock.laps,
-                peak_memory_mb=records.peak_memory_mb(),
-                date=records.now(),
-            ),
+            provenance=Provenance.now(self.code, self.data, self.weights, used, clock.laps),
         )
         return record, result.drop(columns="row")
 
@@ -312,7 +308,7 @@ class _Plan:
             metrics["within group"] = within
         if self.experiment.split != GROUPED and GROUPED in self.benchmark.splits:
             metrics["minus grouped"] = self._minus_grouped(result, store)
-        if heat and self.category.annotations.has_masks:
+        if heat:
             metrics["pixel"] = self._localisation(result, np.concatenate(heat))
         return metrics
 
@@ -397,7 +393,7 @@ class _Clock:
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self.laps[stage] = round(self.laps.get(stage, 0.0) + now - self._last, 3)
+        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
         self._last = now
 
 

@@ -22,7 +22,7 @@ from anomaly_transfer.domains import Domains
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.similarity import transferability
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 
 SHOTS = (1, 2, 5, 10, 20)
 #: Shots at which single levels are compared.
@@ -33,7 +33,7 @@ ALL = "all"
 LOSS = "self-supervised loss"
 
 
-def run(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store) -> Request:
     """Few-shot detection and recognition on one category from one start.
 
     Parameters
@@ -44,17 +44,17 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         One of ``domains.STARTS``.
     seed : int
     profile : str
-    store : Store, optional
+    store : Store
 
     Returns
     -------
-    Table
+    Request
         One row a (task, anomaly class, level, k, draw), with the column ``value``. Tasks: ``detection`` (AUROC of the
         class against normal), ``recognition`` (balanced accuracy over normal and all classes that have enough images),
         and, for each level, with k = 0 and all labels of the target, ``hscore``, ``logme``, ``leep``, ``probe`` and
         ``knn`` (see ``similarity.transferability``), and :data:`LOSS`, where ``draw`` is the epoch.
     """
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     domain = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
 
     def compute() -> pd.DataFrame:
@@ -73,9 +73,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         rows += [_row(LOSS, "", ALL, 0, epoch, value) for epoch, value in enumerate(history)]
         return pd.DataFrame(rows)
 
-    return domains.study(
-        "few_shot", __name__, (*domains.SIZES, "draws"), domain.category, {"start": start}, seed, sizes, compute, store
-    )
+    return domains.request(STUDY, (*domains.SIZES, "draws"), domain.category, start, seed, sizes, compute)
 
 
 def few_shot(
@@ -213,3 +211,7 @@ def _fitted(x: np.ndarray, chosen: dict) -> RidgeClassifier:
     rows = np.concatenate(list(chosen.values()))
     labels = np.repeat(list(chosen), [len(part) for part in chosen.values()])
     return RidgeClassifier(alpha=1.0).fit(x[rows], labels)
+
+
+STUDY = Study("few_shot", request, domains.STARTS, "imagenet", axis="start")
+run = STUDY.run

@@ -66,12 +66,12 @@ def imported_modules(source: str, module: str = "") -> set[str]:
             base = node.module or ""
             if node.level:
                 parents = module.split(".")
-                is_package = _path(module).name == "__init__.py"
+                is_package = module_path(module).name == "__init__.py"
                 keep = len(parents) - node.level + is_package
                 base = ".".join([*parents[:keep], *([base] if base else [])])
             names.add(base)
             names.update(f"{base}.{alias.name}" for alias in node.names)
-    return {name for name in names if name.split(".")[0] == PACKAGE and _path(name).exists()}
+    return {name for name in names if name.split(".")[0] == PACKAGE and module_path(name).exists()}
 
 
 def import_closure(*modules: str) -> list[str]:
@@ -151,20 +151,28 @@ def _ignored(name: str) -> bool:
 
 
 def _entries(module: str) -> list[str]:
-    path = _path(module)
-    if path.name != "__init__.py" or "iter_modules(__path__)" not in _source(module):
+    path = module_path(module)
+    if path.name != "__init__.py" or "iter_modules(__path__)" not in module_source(module):
         return []
     return [f"{module}.{entry.stem}" for entry in sorted(path.parent.glob("*.py")) if entry.stem != "__init__"]
 
 
-def _path(module: str) -> Path:
+def module_path(module: str) -> Path:
+    """The file of a module of this package, whether it is there or not."""
     base = _ROOT.joinpath(*module.split(".")[1:])
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
 @cache
-def _source(module: str) -> str:
-    path = _path(module)
+def module_source(module: str) -> str:
+    """The source of a module of this package.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If there is no such module.
+    """
+    path = module_path(module)
     if not path.exists():
         raise ModuleNotFoundError(f"{module} is not a module of {PACKAGE}")
     return path.read_text(encoding="utf-8")
@@ -172,9 +180,9 @@ def _source(module: str) -> str:
 
 @cache
 def _imports_of(module: str) -> frozenset[str]:
-    return frozenset(imported_modules(_source(module), module))
+    return frozenset(imported_modules(module_source(module), module))
 
 
 @cache
 def _hash_of(module: str) -> str:
-    return source_hash(_source(module))
+    return source_hash(module_source(module))

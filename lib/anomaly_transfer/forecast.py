@@ -5,10 +5,10 @@ Explained in the chapter *Limits*.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
@@ -17,23 +17,16 @@ import torch
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from anomaly_transfer import backbones, benchmarks, plan, profiles, records, tables
-from anomaly_transfer.features import default_device
+from anomaly_transfer import backbones, benchmarks, cracks, plan, profiles, records, tables, transferred, tuned, vicinal
+from anomaly_transfer.device import default_device
+from anomaly_transfer.domains import TRAINING_SIZE
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
+from anomaly_transfer.splits import N_FOLDS
 
-#: Studies that train a network, and the family of the profile's sizes by which they do.
-TRAINED = {
-    "tuned": "tuned",
-    "localised": "tuned",
-    "oneclass": "oneclass",
-    "supervised": "oneclass",
-    "cracks": "oneclass",
-}
-#: Their variants that train none.
-FROZEN = ("random-head", "imagenet-head", "head-10", "head-all", "gaussian", "patch-memory", "svm-pixels")
-#: The side of the input of a family, where it is not named after it.
-SIDES = {"self_supervised": "image_size"}
+#: Sides of the network's input at which a job may pass images: sizes of the profile, and one that is the same at all.
+SIDES = ("image_size", "tuned_image_size", "oneclass_image_size")
+SELF_SUPERVISED = "self-supervised"
 #: Methods that search a memory of patches, whose size is another of the profile's.
 SEARCHED = ("patch-memory", "combined")
 #: Images passed together: one alone has no variance for a batch norm on the last map of a small input.
@@ -42,13 +35,41 @@ GIGABYTE = 1e9
 HOUR = 3600
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a job that trains a network passes through it.
+
+    Attributes
+    ----------
+    side : str or None
+        Of the input, one of :data:`SIDES` or :data:`SELF_SUPERVISED`; None for the small network, which is the same at
+        every profile.
+    images, epochs, folds : int
+        Images of an epoch with their gradients back.
+    looked : int
+        Images of an epoch that are looked at only: to estimate, to validate and to test.
+    trained : bool
+        Whether gradients go back; not where a head alone is trained.
+    kept : bool
+        Whether the network of every epoch is kept, and not the last alone.
+    """
+
+    side: str | None
+    images: int
+    epochs: int
+    folds: int = 1
+    looked: int = 0
+    trained: bool = True
+    kept: bool = True
+
+
 class Units(BaseModel):
     """What one image takes at the sizes of a profile, on the machine at hand, and what is kept of it.
 
     Attributes
     ----------
     forward : dict of str to float
-        Seconds to pass an image through the network, by the side of its input (a field of the profile).
+        Seconds to pass an image through the network, by the side of its input: :data:`SIDES`, :data:`SELF_SUPERVISED`.
     training : dict of str to float
         Seconds to pass it through, and its gradient back.
     features : int
@@ -96,7 +117,7 @@ def units(sizes: Profile, repeats: int = 3) -> Units:
             taken.append(time.perf_counter() - start)
         return statistics.median(taken[1:]) / BATCH
 
-    sides = {field: getattr(sizes, field) for field in ("image_size", "tuned_image_size", "oneclass_image_size")}
+    sides = {field: getattr(sizes, field) for field in SIDES} | {SELF_SUPERVISED: TRAINING_SIZE}
     values = sum(stages.channels())
     for channels, stride in zip(stages.channels(), stages.reduction(), strict=True):
         if stride in (8, 16):
@@ -145,14 +166,10 @@ def forecast(profile: str, units_of: dict[str, Units], recorded: str = "study") 
         if not levels:
             raise ValueError(f"Nothing of the study {job.study!r} is recorded, so its time cannot be forecast.")
         base = statistics.median(levels[0]) * max(1, len(job.splits))
-        growth, kept, family = 1.0, 0.0, _family(job)
-        if family is not None:
-            side = SIDES.get(family, f"{family}_image_size")
-            growth = units_of[profile].training[side] / units_of[recorded].training[side]
-            growth *= math.prod(_passes(job, now)) / math.prod(_passes(job, then))
-            epochs, _, folds = _passes(job, now)
-            # Every network that fine-tuning passes through is kept; of self-supervised training the last.
-            kept = units_of[profile].network * folds * (1 if family in SIDES else epochs + 1) / GIGABYTE
+        kept, work = 0.0, work_of(job, now)
+        if work is not None:
+            growth = grown(work_of(job, then), work, units_of[recorded], units_of[profile])
+            kept = units_of[profile].network * work.folds * (work.epochs + 1 if work.kept else 1) / GIGABYTE
         elif job.variant in SEARCHED:
             growth = units_of[profile].features / units_of[recorded].features * now.memory_bank / then.memory_bank
         else:
@@ -206,23 +223,54 @@ def _recorded_seconds(profile: str) -> dict[tuple[str, str, str, str, int], list
     return found
 
 
-def _family(job: plan.Job) -> str | None:
-    """The family of sizes by which a job trains, None if it does not."""
-    if job.variant.endswith("+normal"):
-        return "self_supervised"
-    return None if job.variant in FROZEN else TRAINED.get(job.study)
-
-
-def _passes(job: plan.Job, sizes: Profile) -> tuple[int, int, int]:
-    """Epochs, images of an epoch, and folds of a job that trains; ones for one that does not."""
-    family = _family(job)
-    if family is None:
-        return 1, 1, 1
+def work_of(job: plan.Job, sizes: Profile) -> Work | None:
+    """What a job passes through a network that it trains, at the sizes of a profile; None if it trains none."""
     known = benchmarks.get(job.benchmark)
-    normal = (known.published(job.category) or {}).get(NORMAL)
-    most = getattr(sizes, f"{family}_images")
     # Where the authors of the data give no number, as many as the largest profile with a limit takes.
-    images = min(most or normal or 400, normal or most or 400)
-    all_folds = 1 if known.splits[0] == "official" else 5
-    folds = (sizes.tuned_folds or all_folds) if family == "tuned" else 1
-    return getattr(sizes, f"{family}_epochs"), images, folds
+    at_hand = (known.published(job.category) or {}).get(NORMAL) or 400
+
+    def images(most: int) -> int:
+        return min(most or at_hand, at_hand)
+
+    def validated(number: int) -> int:
+        """Held-out images and, for each kind, their stand-ins."""
+        low, high = tuned.HELD_OUT_BOUNDS
+        return (1 + len(vicinal.KINDS)) * min(high, max(low, round(tuned.HELD_OUT_SHARE * number)))
+
+    if job.study == "twins" or job.variant.endswith("+normal"):
+        return Work(SELF_SUPERVISED, images(sizes.self_supervised_images), sizes.self_supervised_epochs, kept=False)
+    if job.study in ("tuned", "localised"):
+        folds = sizes.tuned_folds or (1 if known.splits[0] == "official" else N_FOLDS)
+        number = images(0 if job.variant == tuned.MORE else sizes.tuned_images)
+        trained = number // (4 if job.variant == tuned.FEWER else 1)
+        epochs = sizes.tuned_epochs * (3 if job.variant == tuned.LONGER else 1)
+        # Gaussians are estimated after an epoch, and again when it is tested.
+        looked = 2 * trained + validated(number) + 2 * images(sizes.tuned_test)
+        return Work("tuned_image_size", trained, epochs, folds, looked)
+    number, epochs = images(sizes.oneclass_images), sizes.oneclass_epochs
+    looked = validated(number) + 2 * images(sizes.oneclass_test)
+    if job.study == "oneclass":
+        if job.variant == transferred.WHOLE:
+            return Work(None, at_hand, epochs, looked=validated(at_hand) + 2 * at_hand)
+        if transferred.RECIPES[job.variant][0] == transferred.SCRATCH:
+            return Work(None, number, transferred.LONGER * epochs, looked=looked)
+        return Work("oneclass_image_size", number, epochs, looked=looked)
+    if job.study == "supervised":
+        whole = not job.variant.endswith("-head")
+        return Work("oneclass_image_size", number, epochs, looked=validated(number), trained=whole)
+    if job.study == "cracks" and job.variant == cracks.NETWORK:
+        return Work("image_size", number, epochs, looked=validated(number))
+    return None
+
+
+def grown(then: Work | None, now: Work, units_then: Units, units_now: Units) -> float:
+    """How many times longer a training takes than another of the same study."""
+    if then is None:
+        raise ValueError("A job that trains no network has no training to compare with.")
+
+    def seconds(work: Work, units_at: Units) -> float:
+        # Of the small network only the ratio is known, and the same at every profile: gradients take twice a pass.
+        back, forth = (3.0, 1.0) if work.side is None else (units_at.training[work.side], units_at.forward[work.side])
+        return work.epochs * work.folds * (work.images * (back if work.trained else forth) + work.looked * forth)
+
+    return seconds(now, units_now) / seconds(then, units_then)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.class_weight import compute_sample_weight
 from tqdm import tqdm
@@ -24,7 +24,7 @@ from anomaly_transfer.few_shot import standardised
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.splits import N_FOLDS
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 
 #: Labelled anomalies to train with; :data:`ALL` is as many as the source has.
 ALL = -1
@@ -44,7 +44,7 @@ WITHOUT, WITH = "random", "imagenet"
 RUN = ["benchmark", "category", "seed"]
 
 
-def run(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store) -> Request:
     """Detection on one category from one start, with and without labels.
 
     Parameters
@@ -55,17 +55,17 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         One of ``domains.STARTS``.
     seed : int
     profile : str
-    store : Store, optional
+    store : Store
 
     Returns
     -------
-    Table
+    Request
         One row a (method, anomaly class, k, draw), with the column ``value``, an AUROC of the class against normal.
         ``method`` is :data:`SEEN`, :data:`UNSEEN`, :data:`EXPOSURE`, one of :data:`LABEL_FREE` or :data:`ON_PIXELS`.
         Each draw has its own labelled anomalies and its own resample of the target's images, the same for every start
         and method, so that they can be compared draw by draw.
     """
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     domain = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
 
     def compute() -> pd.DataFrame:
@@ -85,9 +85,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         ]
         return pd.concat(frames, ignore_index=True)
 
-    return domains.study(
-        "labelled", __name__, (*domains.SIZES, "draws"), domain.category, {"start": start}, seed, sizes, compute, store
-    )
+    return domains.request(STUDY, (*domains.SIZES, "draws"), domain.category, start, seed, sizes, compute)
 
 
 def with_labels(
@@ -114,13 +112,11 @@ def with_labels(
     """
     normal = domain.rows(domain.source, NORMAL)
     x = np.vstack([_joined(part, features.take(normal)) for part in (features, *unrelated)])
-    # Inner products once, for all the heads; the one that is added stands for an intercept.
-    inner = x @ x.T + 1
     outside = np.arange(len(features), len(x))
     types = usable(domain)
     rows: list[dict] = []
     whole: dict[tuple[str, ...], np.ndarray] = {}
-    exposed = _scored(inner, normal, outside)
+    exposed = _scored(x, normal, outside)
     for draw in tqdm(range(draws), desc="draws", leave=False):
         test = resample(domain, seed, draw)
         rows += _rows(EXPOSURE, test, exposed, types, 0, draw)
@@ -134,12 +130,12 @@ def with_labels(
                 if k != ALL:
                     of_known = [domain.rows(domain.source, name) for name in known]
                     chosen = drawn(of_known, k, np.random.default_rng([seed, k, draw]))
-                    scores = _scored(inner, normal, chosen)
+                    scores = _scored(x, normal, chosen)
                 elif known in whole:
                     scores = whole[known]
                 else:
                     every = np.concatenate([domain.rows(domain.source, name) for name in known])
-                    scores = whole[known] = _scored(inner, normal, every)
+                    scores = whole[known] = _scored(x, normal, every)
                 rows += _rows(method, test, scores, tested, k, draw)
     return pd.DataFrame(rows)
 
@@ -175,8 +171,7 @@ def head_scores(features: Features, normal: np.ndarray, anomalous: np.ndarray) -
     float array, shape (n_images,)
         Higher is more anomalous.
     """
-    x = _joined(features, features.take(normal))
-    return _scored(x @ x.T + 1, normal, anomalous)
+    return _scored(_joined(features, features.take(normal)), normal, anomalous)
 
 
 def usable(domain: Domains) -> list[str]:
@@ -368,22 +363,26 @@ def drawn(types: Sequence[np.ndarray], k: int, rng: np.random.Generator) -> np.n
     return np.array(rows[:k])
 
 
-def _scored(inner: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
+def _scored(x: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
     """Scores of all rows by a linear head (ridge regression on -1 and 1) fitted on some normal and anomalous rows.
 
-    ``inner`` holds the inner products of all rows.
+    It is solved in as many unknowns as there are features or, where these are fewer, images to fit on: memory grows
+    with the number of images, not with its square.
     """
     rows = np.concatenate([normal, anomalous])
     labels = np.repeat([-1.0, 1.0], [len(normal), len(anomalous)])
     weights = compute_sample_weight("balanced", labels)
-    head = KernelRidge(alpha=ALPHA, kernel="precomputed").fit(inner[np.ix_(rows, rows)], labels, sample_weight=weights)
-    return head.predict(inner[:, rows])
+    head = Ridge(alpha=ALPHA, fit_intercept=False, solver="cholesky").fit(x[rows], labels, sample_weight=weights)
+    return head.predict(x)
 
 
 def _joined(features: Features, normal: Features) -> np.ndarray:
-    """Levels side by side, each of the same weight, in standard deviations of normal images."""
+    """Levels side by side, each of the same weight, in standard deviations of normal images.
+
+    The last column is one, for an intercept that is shrunk like every weight.
+    """
     parts = [standardised(features[level], normal[level]) / np.sqrt(normal[level].shape[1]) for level in normal.levels]
-    return np.hstack(parts)
+    return np.hstack([*parts, np.ones((len(features), 1))], dtype=np.float64)
 
 
 def _rows(
@@ -398,3 +397,7 @@ def _rows(
             value = roc_auc_score(np.repeat([0, 1], [len(normal), len(anomalous)]), np.concatenate([normal, anomalous]))
             found.append({"method": method, "anomaly_class": name, "k": k, "draw": draw, "value": float(value)})
     return found
+
+
+STUDY = Study("labelled", request, domains.STARTS, "imagenet", lambda start: (*LABEL_FREE, ON_PIXELS), axis="start")
+run = STUDY.run

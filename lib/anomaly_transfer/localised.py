@@ -22,7 +22,7 @@ from anomaly_transfer.features import Features, map_levels
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import Fold
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 
 #: A Gaussian at every position, and one for all positions.
 DETECTORS = ("patch-gaussian", "patch-shared")
@@ -83,7 +83,7 @@ class Heat:
         return float((normal.sum() - inside.sum()) / (normal.size - inside.size) / inside.mean())
 
 
-def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
     """Localise with the frozen network, with that at the stop, and with that of the last epoch.
 
     Parameters
@@ -95,11 +95,11 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     seed : int
         As in ``tuned.run``, whose finished trainings in the store are used.
     profile : str
-    store : Store, optional
+    store : Store
 
     Returns
     -------
-    Table
+    Request
         One row a (detector, state, metric): the metric over all folds with its interval, its paired gain on
         :data:`FROZEN` with its interval, and the mean epoch. Metrics: ``pixel_auroc``, ``pro``, and ``auroc`` of whole
         images by their worst patch.
@@ -108,26 +108,16 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     ------
     DataError
         If no defect has a mask.
-    ValueError
-        If there is no such variant.
     """
-    if variant not in tuned.VARIANTS:
-        raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(tuned.VARIANTS)}.")
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     whole = benchmarks.get(benchmark).load(category, sizes.limit)
     if not whole.annotations.has_masks:
         raise DataError(f"{benchmark}/{category} has no masks: there is nothing to compare a map with.")
-    return domains.study(
-        "localised",
-        __name__,
-        tuned.SIZES,
-        whole,
-        {"variant": variant},
-        seed,
-        sizes,
-        lambda: _rows(whole, variant, seed, sizes, store),
-        store,
-    )
+
+    def compute() -> pd.DataFrame:
+        return _rows(whole, variant, seed, sizes, store)
+
+    return domains.request(STUDY, tuned.SIZES, whole, variant, seed, sizes, compute)
 
 
 def heat(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> Heat:
@@ -225,3 +215,7 @@ def _rows(category: Category, variant: str, seed: int, sizes: Profile, store: St
 
 def _named(gain: Interval) -> dict[str, float]:
     return {"gain": gain.value, "gain low": gain.low, "gain high": gain.high}
+
+
+STUDY = Study("localised", request, tuned.VARIANTS, tuned.DEFAULT, lambda variant: DETECTORS)
+run = STUDY.run

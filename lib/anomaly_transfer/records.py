@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,8 @@ import psutil
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from anomaly_transfer import device
+from anomaly_transfer.code_used import LIBRARIES, Code
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.evaluation import Interval
 from anomaly_transfer.places import results_folder
@@ -43,11 +45,31 @@ class Experiment(BaseModel):
 
 
 class Provenance(BaseModel):
-    """What a result was computed from and by, and what it cost."""
+    """What a result was computed from and by, and what it cost.
+
+    Attributes
+    ----------
+    code, data, weights : str
+        Hashes of what counts: see ``code_used``.
+    modules, libraries : dict of str to str
+        What of each module, and which version of each library, is behind ``code``; empty in records that are older.
+    versions, hardware, device : str or dict
+        What computed.
+    engine : str
+        What ran networks, features that were read from the store included: ``eager`` (PyTorch), ``openvino``, or both.
+    seconds : dict of str to float
+        By stage.
+    peak_memory_mb, gpu_memory_mb : float
+        Largest memory of the process, and on the GPU, if there was one, MiB.
+    date : str
+        UTC.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     code: str
+    modules: dict[str, str] = {}
+    libraries: dict[str, str] = {}
     data: str
     weights: str
     versions: dict[str, str]
@@ -56,7 +78,27 @@ class Provenance(BaseModel):
     engine: str
     seconds: dict[str, float]
     peak_memory_mb: float
+    gpu_memory_mb: float | None = None
     date: str
+
+    @classmethod
+    def now(cls, code: Code, data: str, weights: str, engines: Iterable[str], seconds: dict[str, float]) -> Provenance:
+        """Of a result that has just been computed in this process."""
+        return cls(
+            code=code.hash,
+            modules=code.modules,
+            libraries=code.libraries,
+            data=data,
+            weights=weights,
+            versions=versions(),
+            hardware=hardware(),
+            device=device.default_device(),
+            engine=", ".join(sorted(engines)) or "none",
+            seconds={stage: round(value, 3) for stage, value in seconds.items()},
+            peak_memory_mb=peak_memory_mb(),
+            gpu_memory_mb=device.peak_memory_mb(),
+            date=now(),
+        )
 
 
 class Record(BaseModel):
@@ -128,7 +170,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
 @cache
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    names = ("anomaly-transfer", "torch", "timm", "openvino", "scikit-learn", "scipy", "numpy", "pillow")
+    names = ("anomaly-transfer", *sorted({*LIBRARIES.values(), "openvino"}))
     found = {"python": platform.python_version()}
     for name in names:
         try:
@@ -154,7 +196,9 @@ def peak_memory_mb() -> float:
         import resource
     except ImportError:  # Windows
         return round(psutil.Process().memory_info().rss / 2**20, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
 
 
 def now() -> str:
@@ -210,43 +254,3 @@ def load_folder(folder: Path) -> list[Record]:
         except ValueError as error:
             raise StoreError(f"{path} is no whole record: restore it (git checkout), or take it away.") from error
     return sorted(found, key=lambda record: record.experiment.slug)
-
-
-#: Differences below this are of the last digits, as another processor makes them.
-SAME = 1e-4
-
-
-def drift(fresh: Sequence[Record], kept: Sequence[Record]) -> pd.DataFrame:
-    """How fresh runs compare with recorded ones: headline AUROC by experiment.
-
-    Parameters
-    ----------
-    fresh, kept : sequence of Record
-
-    Returns
-    -------
-    DataFrame
-        One row an experiment of either: ``experiment`` (its slug), ``kept`` with ``low`` and ``high``, ``fresh`` (NaN
-        where there is none), and ``state``: ``same`` (to :data:`SAME`), ``within`` the recorded 95 % interval,
-        ``drifted`` out of it, ``missing`` (recorded, not run) or ``new`` (run, not recorded).
-
-    Raises
-    ------
-    StoreError
-        If there is no fresh run.
-    """
-    if not fresh:
-        raise StoreError("There are no fresh records to compare: run some with `anomaly-transfer run --export`.")
-    now, then = ({r.experiment.slug: r.metrics["target"]["auroc"] for r in part} for part in (fresh, kept))
-    rows = []
-    for slug in sorted({*now, *then}):
-        old, new = then.get(slug), now.get(slug)
-        if old is None or new is None:
-            state = "new" if old is None else "missing"
-        elif abs(new.value - old.value) <= SAME:
-            state = "same"
-        else:
-            state = "within" if old.low <= new.value <= old.high else "drifted"
-        bounds = (old.value, old.low, old.high) if old else (math.nan,) * 3
-        rows.append((slug, *bounds, new.value if new else math.nan, state))
-    return pd.DataFrame(rows, columns=["experiment", "kept", "low", "high", "fresh", "state"])

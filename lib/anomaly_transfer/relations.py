@@ -34,7 +34,7 @@ from anomaly_transfer.similarity import Measure
 from anomaly_transfer.similarity.base import MINIMUM, Statistic
 from anomaly_transfer.similarity.resampling import half, swapped
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 
 #: The measure that decides, chosen before any anomaly was looked at: unbiased, bounded, blind to rotation and scale,
 #: with one bandwidth for all comparisons. All others are shown beside it.
@@ -47,7 +47,7 @@ NARROW = 1.0
 ALPHA = 0.05
 
 
-def run(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store) -> Request:
     """How each anomaly class of one category is related to its normal images, as one network sees them.
 
     Parameters
@@ -57,16 +57,16 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         One of ``domains.STARTS``.
     seed : int
     profile : str
-    store : Store, optional
+    store : Store
 
     Returns
     -------
-    Table
+    Request
         One row a (region, level, anomaly class, measure), with the columns of :class:`Comparison`, and with
         ``separability`` and ``margin``, each with ``low of`` and ``high of`` it, in the rows of the primary measure
         on images.
     """
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     domain = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
     others: list[Category] = []
     if isinstance(domain.category.content, Features):
@@ -82,9 +82,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         return _of_images(domain, start, network, sizes, seed, store)
 
     settings = (*domains.SIZES, "sample", "permutations", "halves")
-    return domains.study(
-        "relations", __name__, settings, domain.category, {"start": start}, seed, sizes, compute, store, others
-    )
+    return domains.request(STUDY, settings, domain.category, start, seed, sizes, compute, others)
 
 
 @dataclass(frozen=True)
@@ -484,3 +482,7 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
     p_adjusted = rows.groupby(["benchmark", "start", "region"])["p_value"].transform(false_discovery_control)
     rows = pd.concat([rows, scale], axis=1).assign(p_adjusted=p_adjusted)
     return rows.assign(near=rows["low"] > NEAR, nearer=rows["low"] > 0, differs=p_adjusted < ALPHA)
+
+
+STUDY = Study("relations", request, domains.STARTS, "imagenet", axis="start")
+run = STUDY.run

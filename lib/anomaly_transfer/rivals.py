@@ -23,7 +23,7 @@ from anomaly_transfer.profiles import Profile
 from anomaly_transfer.records import Experiment, Record
 from anomaly_transfer.splits import SPLITS, Fold
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 
 #: The detector that is compared, and what with: its three parts first.
 DEFAULT = "combined"
@@ -35,7 +35,7 @@ PEERS = ("anomalib-padim", "anomalib-patchcore")
 SETTINGS = ("backbone", "image_size", "images_per_category", "memory_bank", "bootstrap")
 
 
-def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
     """AUROC of a detector and its rivals by the recommended split, and what it has more than each.
 
     Parameters
@@ -46,24 +46,24 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
         The detector, see ``detectors.make``.
     seed : int
     profile : str
-    store : Store, optional
+    store : Store
 
     Returns
     -------
-    Table
+    Request
         One row a rival: ``rival``, its AUROC ``value`` with ``low`` and ``high``, the detector's ``own``, and ``more``
         with ``more low`` and ``more high``: the detector's minus the rival's, paired on the images that both scored.
     """
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     whole = benchmarks.get(benchmark).load(category, sizes.limit)
 
     def compute() -> pd.DataFrame:
         return _paired(whole, variant, RIVALS, seed, sizes, store)
 
-    return domains.study("rivals", __name__, SETTINGS, whole, {"variant": variant}, seed, sizes, compute, store)
+    return domains.request(STUDY, SETTINGS, whole, variant, seed, sizes, compute)
 
 
-def peers(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def peers_request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
     """The same against detectors of other packages, with what each took on the first fold, one after the other.
 
     Needs the extra ``peers``.
@@ -75,11 +75,11 @@ def peers(benchmark: str, category: str, variant: str, seed: int, profile: str, 
 
     Returns
     -------
-    Table
+    Request
         As of :func:`run`, with ``fit`` (seconds), ``score`` (milliseconds an image) and ``memory`` (megabytes) of the
         peer and ``own fit``, ``own score`` and ``own memory`` of the detector (see :func:`costs`).
     """
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     known = benchmarks.get(benchmark)
     whole = known.load(category, sizes.limit)
 
@@ -92,7 +92,7 @@ def peers(benchmark: str, category: str, variant: str, seed: int, profile: str, 
             found[f"own {column}"] = taken.loc[variant, column]
         return found
 
-    return domains.study("peers", __name__, SETTINGS, whole, {"variant": variant}, seed, sizes, compute, store)
+    return domains.request(PEERS_STUDY, SETTINGS, whole, variant, seed, sizes, compute)
 
 
 def _paired(
@@ -247,3 +247,9 @@ def _judged(category: Category, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     targets = benchmarks.get(category.benchmark).target_classes or tuple(set(kinds) - {NORMAL})
     judged = np.isin(kinds, [NORMAL, *targets])
     return judged, kinds[judged] != NORMAL
+
+
+STUDY = Study("rivals", request, (DEFAULT,), DEFAULT, lambda method: (method, *RIVALS))
+run = STUDY.run
+PEERS_STUDY = Study("peers", peers_request, (DEFAULT,), DEFAULT, lambda method: (method, *PEERS))
+peers = PEERS_STUDY.run

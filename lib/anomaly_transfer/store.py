@@ -23,9 +23,11 @@ from filelock import FileLock
 
 from anomaly_transfer import pixels
 from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.code_used import code_of
+from anomaly_transfer.device import engines, ran
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.features import Features, extract
-from anomaly_transfer.fingerprint import code_hash, digest
+from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.images import Images
 from anomaly_transfer.places import store_folder
 
@@ -130,7 +132,7 @@ class Store:
                 "backbone": backbone.fingerprint(),
                 "image_size": image_size,
                 "levels": None if levels is None else list(levels),
-                "code": code_hash("anomaly_transfer.features"),
+                "code": code_of("anomaly_transfer.features:extract").hash,
             }
         )
         note = {"backbone": backbone.name, "image_size": image_size, "images": len(images)}
@@ -143,7 +145,7 @@ class Store:
 
     def pixels(self, images: Images) -> Features:
         """The pixels of ``images``, as :func:`anomaly_transfer.pixels.pixels` gives them; mapped from disk."""
-        key = digest({"pixels of": images.fingerprint, "code": code_hash("anomaly_transfer.pixels")})
+        key = digest({"pixels of": images.fingerprint, "code": code_of("anomaly_transfer.pixels:pixels").hash})
 
         def write(folder: Path) -> None:
             np.save(folder / f"{pixels.LEVEL}.npy", pixels.pixels(images)[pixels.LEVEL])
@@ -157,10 +159,11 @@ class Store:
         with self.locked("features", key):
             found = self._mapped(key, names)
             if found is None:
-                with self.writing("features", key) as folder:
+                with self.writing("features", key) as folder, engines() as used:
                     write(folder)
                     sizes = {name: (folder / f"{name}.npy").stat().st_size for name in names}
-                    (folder / "entry.json").write_text(json.dumps({**note, "sizes": sizes}), encoding="utf-8")
+                    entry = {**note, "engines": sorted(used), "sizes": sizes}
+                    (folder / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
                 found = self._mapped(key, names)
                 if found is None:
                     raise StoreError(f"Features written to {self.path('features', key)} cannot be read back.")
@@ -172,13 +175,16 @@ class Store:
         if not folder.is_dir():
             return None
         try:
-            sizes = json.loads((folder / "entry.json").read_text(encoding="utf-8"))["sizes"]
+            entry = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+            sizes = entry["sizes"]
             if any((folder / f"{name}.npy").stat().st_size != sizes[name] for name in names):
                 raise ValueError("a file is shorter or longer than it was written")
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         except (OSError, ValueError, KeyError) as error:
             warnings.warn(f"The store entry {folder} is damaged ({error}); it is computed again.", stacklevel=3)
             return None
+        for engine in entry["engines"]:
+            ran(engine)
         return Features(arrays, np.arange(len(next(iter(arrays.values())))))
 
     def sizes(self) -> pd.DataFrame:

@@ -21,18 +21,18 @@ from torchvision.ops import sigmoid_focal_loss
 from anomaly_transfer import backbones, benchmarks, domains, profiles, selfsupervised, sources, stopping, training
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import evenly_spaced
+from anomaly_transfer.device import default_device
 from anomaly_transfer.domains import Domains
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.evaluation import evaluate
 from anomaly_transfer.experiments import pretrained
-from anomaly_transfer.features import default_device
 from anomaly_transfer.images import ImageArray, Images
 from anomaly_transfer.labelled import ALL, EXPOSURE, N_UNRELATED, SEEN, UNSEEN, drawn, usable
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.oneclass import width
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 from anomaly_transfer.training import NOTHING, Run, Schedule
 from anomaly_transfer.transferred import FROM, IMAGENET, LAST, RANDOM, SIZES, VALIDATION
 from anomaly_transfer.tuned import clusters_of, parted
@@ -116,10 +116,10 @@ class LabelledRun(Run):
         return torch.cat(found).double().numpy()[:, None]
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
-        return self.head(self.maps(batch)[-1].mean(dim=(2, 3)).float())[:, 0]
+        return self.head(self.backbone.level_maps(batch)[-1].mean(dim=(2, 3)))[:, 0]
 
 
-def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
     """Train by one variant with few and with all labels, on types that are tested and on others.
 
     Source, target and, where all types are known, the drawn labels are those of the first draw of ``labelled``, but
@@ -134,24 +134,17 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     seed : int
         Of the division, of the labels that are drawn, of which types are left out, and of training.
     profile : str
-    store : Store, optional
+    store : Store
         A run that was broken off goes on from the last epoch it holds.
 
     Returns
     -------
-    Table
+    Request
         One row a (method, k, measure): ``method`` as in ``labelled``, ``measure`` a rule that chose the ``epoch``, and
         the AUROC of the tested types against normal images with its interval. For :data:`UNSEEN` every other type is
         labelled, and the rest is tested.
-
-    Raises
-    ------
-    ValueError
-        If there is no such variant.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(VARIANTS)}.")
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     domain = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
 
     def compute() -> pd.DataFrame:
@@ -164,9 +157,7 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
                 tasks.append((UNSEEN, k, [name for name in types if name not in left_out], left_out))
         return pd.DataFrame([row for task in tasks for row in _tested(domain, variant, seed, sizes, store, *task)])
 
-    return domains.study(
-        "supervised", __name__, SIZES, domain.category, {"variant": variant}, seed, sizes, compute, store
-    )
+    return domains.request(STUDY, SIZES, domain.category, variant, seed, sizes, compute)
 
 
 def trained(
@@ -200,7 +191,7 @@ def trained(
     held_out = images.take(held)
     # By kind, since which images are called anomalous matters.
     parts = (pictures.take(np.flatnonzero(~anomalous)), pictures.take(np.flatnonzero(anomalous)), held_out)
-    with training.stored(store, __name__, parts, start, side, recipe, seed) as folder:
+    with training.stored(store, f"{__name__}:LabelledRun", parts, start, side, recipe, seed) as folder:
         made = LabelledRun(pictures, anomalous, held_out, start, side, recipe, folder, seed)
         made.run()
     return made
@@ -238,3 +229,7 @@ def _tested(
         reached = evaluate(made.score(test), positive, None, sizes.bootstrap, clusters=clusters)["auroc"]
         found.append({"method": method, "k": k, "measure": rule, "epoch": epoch, **reached.model_dump()})
     return found
+
+
+STUDY = Study("supervised", request, VARIANTS, DEFAULT)
+run = STUDY.run

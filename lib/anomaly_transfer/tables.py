@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from anomaly_transfer import records
+from anomaly_transfer import detectors
+from anomaly_transfer.code_used import Code, code_of
+from anomaly_transfer.device import engines
 from anomaly_transfer.errors import StoreError
-from anomaly_transfer.features import default_device, default_engine
-from anomaly_transfer.fingerprint import code_hash, digest
+from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.places import results_folder
 from anomaly_transfer.records import Provenance
 from anomaly_transfer.store import Store
@@ -63,65 +65,126 @@ class Table(BaseModel):
         return pd.DataFrame(self.rows, columns=self.columns).assign(**self.coordinates)
 
 
-def kept(
-    study: str,
-    module: str,
-    coordinates: dict[str, str | int],
-    settings: dict[str, str | int],
-    data: str,
-    weights: str,
-    compute: Callable[[], pd.DataFrame],
-    note: str = "",
-    store: Store | None = None,
-) -> Table:
-    """The table of one experiment: from the store if nothing it depends on has changed, else computed.
+@dataclass(frozen=True)
+class Request:
+    """One experiment that is asked for, with everything that its table depends on.
 
-    Parameters
+    Attributes
     ----------
-    study, coordinates, settings, note
+    study : Study
+    coordinates, settings, note
         See :class:`Table`.
-    module : str
-        The module whose code, with all it imports, the numbers depend on.
+    code : Code
+        What computes it.
     data, weights : str
         Hashes.
     compute : callable
         Gives the rows.
-    store : Store, optional
     """
-    store = store or Store()
-    code = code_hash(module)
-    key = digest([study, coordinates, settings, code, data, weights])
-    with store.locked("tables", key):
-        path = store.path("tables", key) / FILE
+
+    study: Study
+    coordinates: dict[str, str | int]
+    settings: dict[str, str | int]
+    code: Code
+    data: str
+    weights: str
+    compute: Callable[[], pd.DataFrame]
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the rows depend on."""
+        return digest([self.study.name, self.coordinates, self.settings, self.code.hash, self.data, self.weights])
+
+
+@dataclass(frozen=True)
+class Study:
+    """A kind of experiment whose results are tables.
+
+    Attributes
+    ----------
+    name : str
+    request : callable
+        From benchmark, category, variant, seed, profile and store to a :class:`Request`: a function of a module, from
+        which everything that computes is reached.
+    variants : tuple of str
+    default : str
+        One of them.
+    methods : callable
+        Names of the detectors that a variant looks up, whose code counts too.
+    axis : str
+        The coordinate that a variant is.
+    """
+
+    name: str
+    request: Callable[[str, str, str, int, str, Store], Request]
+    variants: tuple[str, ...]
+    default: str
+    methods: Callable[[str], Sequence[str]] = lambda variant: ()
+    axis: str = "variant"
+
+    def code(self, variant: str) -> Code:
+        """The code that a variant's numbers depend on."""
+        function = self.request
+        places = [detectors.place(method) for method in self.methods(variant)]
+        return code_of(f"{function.__module__}:{function.__qualname__}", *places)
+
+    def check(self, variant: str) -> None:
+        """Raise ValueError unless there is such a variant."""
+        if variant not in self.variants:
+            raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(self.variants)}.")
+
+    def run(
+        self, benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None
+    ) -> Table:
+        """The table of one experiment: from the store if nothing it depends on has changed, else computed.
+
+        Parameters
+        ----------
+        benchmark, category : str
+        variant : str
+            One of :attr:`variants`.
+        seed : int
+        profile : str
+        store : Store, optional
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown.
+        AnomalyTransferError
+            If data or weights cannot be used; the message names the fix.
+        """
+        self.check(variant)
+        store = store or Store()
+        return kept(self.request(benchmark, category, variant, seed, profile, store), store)
+
+
+def kept(asked: Request, store: Store) -> Table:
+    """The table that is asked for: from the store if nothing it depends on has changed, else computed."""
+    with store.locked("tables", asked.key):
+        path = store.path("tables", asked.key) / FILE
         if path.is_file():
             try:
                 return Table.model_validate_json(path.read_text(encoding="utf-8"))
             except ValidationError:
                 pass  # damaged: compute it again
         start = time.perf_counter()
-        frame = compute()
+        variant = str(asked.coordinates[asked.study.axis])
+        with detectors.only(asked.study.methods(variant)), engines() as used:
+            frame = asked.compute()
+        seconds = {"all": time.perf_counter() - start}
         found = Table(
-            key=key,
-            study=study,
-            coordinates=coordinates,
-            settings=settings,
-            note=note,
+            key=asked.key,
+            study=asked.study.name,
+            coordinates=asked.coordinates,
+            settings=asked.settings,
+            note=asked.note,
             columns=list(frame.columns),
             rows=[[_short(value) for value in row] for row in frame.itertuples(index=False)],
-            provenance=Provenance(
-                code=code,
-                data=data,
-                weights=weights,
-                versions=records.versions(),
-                hardware=records.hardware(),
-                device=default_device(),
-                engine=default_engine(default_device()),
-                seconds={"all": round(time.perf_counter() - start, 3)},
-                peak_memory_mb=records.peak_memory_mb(),
-                date=records.now(),
-            ),
+            provenance=Provenance.now(asked.code, asked.data, asked.weights, used, seconds),
         )
-        with store.writing("tables", key) as folder:
+        with store.writing("tables", asked.key) as folder:
             (folder / FILE).write_text(found.model_dump_json(), encoding="utf-8")
     return found
 

@@ -36,7 +36,7 @@ from anomaly_transfer.oneclass import OneClassRun, Recipe
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import Fold
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 from anomaly_transfer.training import Tuning
 from anomaly_transfer.tuned import clusters_of, folds, parted
 
@@ -102,7 +102,7 @@ class _Fold:
     variances: list[float]
 
 
-def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
     """Train on one class by one variant, and tell what came of it.
 
     Parameters
@@ -114,23 +114,16 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     seed : int
         Of the split, of the network where it starts at random, of the order of training and of all that is drawn.
     profile : str
-    store : Store, optional
+    store : Store
         A run that was broken off goes on from the last epoch it holds.
 
     Returns
     -------
-    Table
+    Request
         Rows of the kind ``curve``: a value of one epoch (``measure`` is one of the run's history, :data:`TEST` or
         :data:`VARIANCE`). Rows of the kind ``rule``: the AUROC at the epoch that a rule chose, with its interval.
-
-    Raises
-    ------
-    ValueError
-        If there is no such variant.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(VARIANTS)}.")
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     if variant == WHOLE:
         sizes = sizes.model_copy(update={"oneclass_images": 0, "oneclass_test": 0})
     whole = benchmarks.get(benchmark).load(category, sizes.limit)
@@ -140,7 +133,7 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
         found = _tested(whole, fold, variant, seed, sizes, store)
         return pd.DataFrame([*_curves(found), *_rules(found, whole, sizes)])
 
-    return domains.study("oneclass", __name__, SIZES, whole, {"variant": variant}, seed, sizes, compute, store)
+    return domains.request(STUDY, SIZES, whole, variant, seed, sizes, compute)
 
 
 def trained(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> OneClassRun:
@@ -158,7 +151,7 @@ def trained(category: Category, fold: Fold, variant: str, seed: int, sizes: Prof
         crops = sources.beside(images, where, N_REFERENCE, seed)["photographs"]
         reference = crops, sources.photograph_of(N_REFERENCE)
     parts = (images, held_out, *([reference[0]] if reference else []))
-    with training.stored(store, "anomaly_transfer.oneclass", parts, start, side, recipe, seed) as folder:
+    with training.stored(store, "anomaly_transfer.oneclass:prepare", parts, start, side, recipe, seed) as folder:
         made = oneclass.prepare(images, held_out, start, side, recipe, folder, seed, reference)
         made.run()
     return made
@@ -238,3 +231,6 @@ def collapsed(frame: pd.DataFrame) -> pd.Series:
 
 
 _RUN: Sequence[str] = ["benchmark", "category", "variant", "seed"]
+
+STUDY = Study("oneclass", request, VARIANTS, DEFAULT)
+run = STUDY.run

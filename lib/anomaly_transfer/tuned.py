@@ -29,7 +29,7 @@ from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.splits import N_FOLDS, SPLITS, Fold
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 from anomaly_transfer.training import Tuning
 
 #: Our protocol, said beforehand, since the paper's settings are unknown to us: what is varied, one thing at a time.
@@ -91,7 +91,7 @@ class _Fold:
     likeness: list[dict[str, list[float]]]
 
 
-def run(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
     """Fine-tune on one category by one variant of the protocol, fold by fold, and tell what came of it.
 
     Parameters
@@ -103,25 +103,18 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
     seed : int
         Of the split, of the held-out images, of the order of training and of the stand-ins.
     profile : str
-    store : Store, optional
+    store : Store
         A run that was broken off goes on from the last epoch it holds.
 
     Returns
     -------
-    Table
+    Request
         Rows of the kind ``curve``: a value of one fold and epoch (``measure`` is one of the run's history, or
         :data:`TEST`, :data:`WHITENED`, :data:`RANKS` or one of :data:`MEASURES`, by level). Rows of the kind ``rule``:
         the AUROC over all folds of what a rule chose (``measure``), with its interval, and its paired gain on
         :data:`FROZEN`, with its interval.
-
-    Raises
-    ------
-    ValueError
-        If there is no such variant.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(VARIANTS)}.")
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     whole = benchmarks.get(benchmark).load(category, sizes.limit)
 
     def compute() -> pd.DataFrame:
@@ -130,7 +123,7 @@ def run(benchmark: str, category: str, variant: str, seed: int, profile: str, st
         rows = [row for number, part in enumerate(done) for row in _curves(part, number)]
         return pd.DataFrame([*rows, *_rules(done, whole, sizes)])
 
-    return domains.study("tuned", __name__, SIZES, whole, {"variant": variant}, seed, sizes, compute, store)
+    return domains.request(STUDY, SIZES, whole, variant, seed, sizes, compute)
 
 
 #: What of a profile these experiments depend on.
@@ -268,7 +261,7 @@ def tune(
 ) -> Tuning:
     """``finetune.tune`` in the store: a finished run is read, one that was broken off goes on."""
     parts = (images, held_out)
-    with training.stored(store, "anomaly_transfer.finetune", parts, start, image_size, recipe, seed) as folder:
+    with training.stored(store, "anomaly_transfer.finetune:tune", parts, start, image_size, recipe, seed) as folder:
         return finetune.tune(images, held_out, start, image_size, recipe, folder, seed)
 
 
@@ -370,3 +363,6 @@ RULES: dict[str, Rule] = {
     "last epoch": _fixed(10_000),
     ORACLE: _by_test,
 }
+
+STUDY = Study("tuned", request, VARIANTS, DEFAULT)
+run = STUDY.run

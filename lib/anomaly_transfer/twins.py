@@ -22,7 +22,7 @@ from anomaly_transfer.images import Images
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
-from anomaly_transfer.tables import Table
+from anomaly_transfer.tables import Request, Study
 
 #: The measure that is tested against its null; all others are shown beside it.
 PRIMARY = "cka"
@@ -31,7 +31,7 @@ FEWEST = 20
 FURTHER, PHOTOGRAPHS, UNTRAINED = "other normal images", "photographs", "nothing (as it started)"
 
 
-def run(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store | None = None) -> Table:
+def request(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store) -> Request:
     """Compare a network trained on normal images with networks trained on something else.
 
     Parameters
@@ -42,11 +42,11 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         ``"imagenet"`` or ``"random"``: where all networks start. Each random one has a seed of its own.
     seed : int
     profile : str
-    store : Store, optional
+    store : Store
 
     Returns
     -------
-    Table
+    Request
         One row a (level, trained on, measure): a :class:`~anomaly_transfer.similarity.Relation` between the network
         trained on some of the source's normal images and one trained on as many others, on each anomaly class, on
         photographs, or not at all. Probes are images of the target, normal and anomalous.
@@ -58,9 +58,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
     DataError
         If no class has enough images.
     """
-    if start not in ("imagenet", "random"):
-        raise ValueError(f"Twin networks start from imagenet or random, not from {start!r}.")
-    store, sizes = store or Store(), profiles.get(profile)
+    sizes = profiles.get(profile)
     domain = domains.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
 
     def compute() -> pd.DataFrame:
@@ -90,7 +88,7 @@ def run(benchmark: str, category: str, start: str, seed: int, profile: str, stor
         return pd.DataFrame(rows)
 
     settings = (*domains.SIZES, "sample", "permutations", "halves")
-    return domains.study("twins", __name__, settings, domain.category, {"start": start}, seed, sizes, compute, store)
+    return domains.request(STUDY, settings, domain.category, start, seed, sizes, compute)
 
 
 def _curricula(domain: Domains, most: int, seed: int) -> dict[str, Images]:
@@ -127,3 +125,7 @@ def _related(
             found = similarity.relate(measure, statistic, everywhere, everywhere, groups, *sampled)
             rows.append({"level": level, "trained_on": name, "measure": measure.name, **found.model_dump()})
     return rows
+
+
+STUDY = Study("twins", request, ("imagenet", "random"), "imagenet", axis="start")
+run = STUDY.run

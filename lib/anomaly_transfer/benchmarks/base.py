@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from anomaly_transfer.errors import DataError
+from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.images import Images, resize_mask
 from anomaly_transfer.labels import NORMAL, Annotations
 from anomaly_transfer.places import data_folder
@@ -95,6 +96,11 @@ class Category:
             return resize_mask(found, (side, side))
 
         return [of(int(row)) for row in rows]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of images and annotations, in order, and of how large they are shown."""
+        return digest([self.content.fingerprint, self.annotations.fingerprint, self.largest_input])
 
     def thinned(self, limit: int | None, by: str = "anomaly_class") -> Category:
         """The category with about ``limit`` images (see :func:`thin`), or all of them if it has no more."""
@@ -195,6 +201,11 @@ class Benchmark(ABC):
     def published(self, category: str) -> dict[str, int] | None:
         """Images by anomaly class as the authors of the data give them; None if they give none."""
         return None
+
+    @property
+    def protocol(self) -> list:
+        """What of a benchmark, besides its data, numbers depend on."""
+        return [self.anomalies, list(self.target_classes), list(self.splits[:1]), self.pictures]
 
     def check(self, category: str) -> None:
         """Raise ValueError unless there is such a category, DataError unless its data are at hand."""

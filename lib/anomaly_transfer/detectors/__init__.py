@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -24,6 +26,41 @@ def methods() -> dict[str, Callable[..., Detector]]:
     return found
 
 
+def known(name: str) -> None:
+    """Raise ValueError unless there is a method called ``name``."""
+    if name not in methods():
+        raise ValueError(
+            f"There is no method {name!r}; choose one of {', '.join(sorted(methods()))}. Those of anomalib come with: "
+            "pip install 'anomaly-transfer[peers]'"
+        )
+
+
+_ONLY: ContextVar[frozenset[str] | None] = ContextVar("only", default=None)
+
+
+@contextmanager
+def only(methods: Iterable[str]) -> Iterator[None]:
+    """Within this block no other detectors can be made: these are the ones whose code is in the key of a result."""
+    token = _ONLY.set(frozenset(method.partition("@")[0] for method in methods))
+    try:
+        yield
+    finally:
+        _ONLY.reset(token)
+
+
+def place(method: str) -> str:
+    """Where the code of a detector begins, for ``code_used.code_of``: ``"module:Class"``.
+
+    What a method fixes of its class stands in the registry of its module, so that it counts where that does:
+    ``"module:METHODS[name]"``.
+    """
+    name = method.partition("@")[0]
+    known(name)
+    maker = methods()[name]
+    made = getattr(maker, "func", maker)
+    return f"{made.__module__}:METHODS[{name}]"
+
+
 def make(method: str, **parameters: Any) -> Detector:
     """An unfitted detector.
 
@@ -39,11 +76,10 @@ def make(method: str, **parameters: Any) -> Detector:
     GaussianDetector(levels=('stage6',))
     """
     name, _, levels = method.partition("@")
-    if name not in methods():
-        raise ValueError(
-            f"There is no method {name!r}; choose one of {', '.join(sorted(methods()))}. Those of anomalib come with: "
-            "pip install 'anomaly-transfer[peers]'"
-        )
+    known(name)
+    counted = _ONLY.get()
+    if counted is not None and name not in counted:
+        raise RuntimeError(f"The method {name!r} is used by a study that does not name it among its `methods`.")
     detector = methods()[name]()
     accepted = detector.get_params()
     detector.set_params(**{key: value for key, value in parameters.items() if key in accepted})
