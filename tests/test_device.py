@@ -62,28 +62,34 @@ def away(monkeypatch):
         yield
 
 
-def on_both(compute, tmp_path, monkeypatch):
-    """What something gives on the CPU, and on a device elsewhere with a store of its own."""
-    here = compute(Store(tmp_path / "here"))
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """A store for the CPU and one for the other device, so that features are extracted once on each."""
+    return [Store(tmp_path_factory.mktemp(name)) for name in ("here", "there")]
+
+
+def on_both(compute, stores, monkeypatch):
+    """What something gives on the CPU, and on a device elsewhere."""
+    here = compute(stores[0])
     monkeypatch.setenv(device.VARIABLE, NAME)
     with FakeDevice():
-        there = compute(Store(tmp_path / "there"))
+        there = compute(stores[1])
     return here, there
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_gives_the_same_on_another_device(study, tiny, tmp_path, monkeypatch):
+def test_a_study_gives_the_same_on_another_device(study, tiny, stores, monkeypatch):
     run, variant, *where = STUDIES[study]
-    here, there = on_both(lambda store: run(*where, variant, 0, "smoke", store), tmp_path, monkeypatch)
+    here, there = on_both(lambda store: run(*where, variant, 0, "smoke", store), stores, monkeypatch)
     assert there.rows == here.rows
     assert there.provenance.device == NAME
     assert experiments.pretrained("efficientnet_lite0").device.type == "cpu", "the shared network was moved"
 
 
 @pytest.mark.parametrize("method", sorted(detectors.methods()))
-def test_a_detector_gives_the_same_on_another_device(method, tiny, tmp_path, monkeypatch):
+def test_a_detector_gives_the_same_on_another_device(method, tiny, stores, monkeypatch):
     asked = Experiment(method=method, benchmark="surfaces", category="brick", split="grouped", seed=0, profile="smoke")
-    here, there = on_both(lambda store: experiments.run(asked, store), tmp_path, monkeypatch)
+    here, there = on_both(lambda store: experiments.run(asked, store), stores, monkeypatch)
     assert there.metrics == here.metrics
 
 

@@ -1,5 +1,6 @@
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,6 +29,23 @@ def test_provenance_is_complete(record):
     assert set(p.seconds) == {"features", "fit", "score", "evaluate"}
     assert p.peak_memory_mb > 50
     assert p.date.startswith("20")
+
+
+def test_provenance_names_modules_libraries_and_engines(record):
+    p = record.provenance
+    assert {"anomaly_transfer.detectors.neighbours", "anomaly_transfer.features"} <= set(p.modules)
+    assert p.libraries["torch"] == p.versions["torch"].partition("+")[0]
+    assert {"torchvision", "scikit-image", "pandas"} <= set(p.versions)
+    assert p.engine in ("eager", "openvino")
+    assert p.gpu_memory_mb is None
+
+
+@pytest.mark.parametrize(("system", "unit"), [("linux", 2**10), ("darwin", 1)])
+def test_memory_is_in_mebibytes_on_every_system(system, unit, monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(records.sys, "platform", system)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=300 * 2**20 // unit))
+    assert records.peak_memory_mb() == 300
 
 
 def test_a_damaged_record_is_a_clear_error(record, store):

@@ -240,7 +240,7 @@ def test_the_interval_over_draws_is_student_s():
 
 
 def test_twin_networks_must_not_have_seen_normal_images():
-    with pytest.raises(ValueError, match="imagenet or random"):
+    with pytest.raises(ValueError, match="choose from imagenet, random"):
         twins.run("elpv", "mono", "random+normal", 0, "smoke")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from anomaly_transfer import store as module
 from anomaly_transfer.code_used import Code
+from anomaly_transfer.device import engines
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.store import Store
 
@@ -62,6 +63,17 @@ def test_the_key_follows_the_extraction_code(store, lite0, some_images, count_ex
     monkeypatch.setattr(module, "code_of", lambda *places: Code({}, {}))
     store.features(some_images, lite0, 64, engine="eager")
     assert len(count_extractions) == 2
+
+
+def test_the_engine_of_stored_features_is_told_again(store, lite0, some_images):
+    for _ in range(2):
+        with engines() as outer, engines() as used:
+            store.features(some_images, lite0, 64, engine="eager")
+        assert used == {"eager"}
+    assert outer == {"eager"}, "what ran in an inner block ran in the outer one"
+    with engines() as used:
+        store.pixels(some_images)
+    assert used == set()
 
 
 @pytest.mark.parametrize("damage", ["cut", "note", "missing"])

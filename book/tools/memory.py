@@ -1,0 +1,157 @@
+"""What the studies take of memory at the profile `full`: python book/tools/memory.py [CASE ...]
+
+Each case runs in a process of its own on the largest data of the plan, with random pixels, random features and a network
+with random weights in their place: memory depends on sizes, not on what is in them. What only takes time is cut short: a
+training runs for one step. Writes results/memory.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = ROOT / "results" / "memory.csv"
+#: Images of concrete cracks, the largest benchmark of one category; distinct ones among them are enough.
+N_IMAGES, DISTINCT = 40_000, 256
+
+
+def concrete() -> None:
+    """Random pictures in the layout of concrete cracks, where data are looked for."""
+    from PIL import Image
+
+    rng, folder = np.random.default_rng(0), Path(os.environ["ANOMALY_TRANSFER_DATA"]) / "concrete_cracks"
+    for name in ("Negative", "Positive"):
+        (folder / name).mkdir(parents=True)
+        for number in range(N_IMAGES // 2):
+            path = folder / name / f"{number + 1:05}.jpg"
+            if number < DISTINCT:
+                Image.fromarray(rng.integers(0, 256, (227, 227, 3), dtype=np.uint8)).save(path)
+            else:
+                os.link(folder / name / f"{number % DISTINCT + 1:05}.jpg", path)
+
+
+def stand_ins() -> None:
+    """A network with random weights, and random features of it, so that nothing is downloaded or extracted."""
+    from anomaly_transfer import backbones
+    from anomaly_transfer.features import Features
+    from anomaly_transfer.store import Store
+
+    original = backbones._timm_network
+    backbones._timm_network = lambda name, pretrained: original(name, False)
+
+    def features(self, images, backbone, image_size, levels=None, engine=None):
+        import torch
+
+        with torch.no_grad():
+            maps = backbone.level_maps(torch.zeros(1, image_size, image_size, 3))
+        shapes = {
+            level: m.shape[1:2] if levels is None else m.shape[1:]
+            for level, m in zip(backbone.levels, maps, strict=True)
+            if levels is None or level in levels
+        }
+        rng = np.random.default_rng(0)
+        arrays = {level: rng.normal(size=(DISTINCT, *shape)).astype(np.float32) for level, shape in shapes.items()}
+        return Features(arrays, np.arange(len(images)) % DISTINCT)
+
+    Store.features = features
+
+
+def a_detector(method: str) -> None:
+    from anomaly_transfer import experiments
+    from anomaly_transfer.records import Experiment
+
+    concrete()
+    where = {"benchmark": "concrete_cracks", "category": "concrete", "split": "grouped", "seed": 0, "profile": "full"}
+    experiments.run(Experiment(method=method, **where))
+
+
+def cracks(variant: str) -> None:
+    from anomaly_transfer import studies
+
+    concrete()
+    studies.get("cracks").run("concrete_cracks", "concrete", variant, 0, "full")
+
+
+def localised() -> None:
+    """The heat maps of all magnetic tiles, by two detectors and three networks, and their metrics."""
+    from anomaly_transfer import localised as study
+    from anomaly_transfer import profiles
+
+    sizes, n, rng = profiles.get("full"), 1344, np.random.default_rng(0)
+    side = sizes.tuned_image_size
+    masks = [np.zeros((side, side), dtype=bool) for _ in range(n)]
+    for mask in masks[: n // 3]:
+        mask[100:160, 100:160] = True
+    keys = [(name, state) for name in study.DETECTORS for state in study.STATES]
+    maps = {key: rng.random((n, side, side), dtype=np.float32) for key in keys}
+    scores = {key: rng.random(n) for key in keys}
+    part = study.Heat(np.arange(n), masks, dict.fromkeys(study.STATES, 0), maps, scores)
+    study.heat = lambda *rest: part
+    study.tuned.folds = lambda *rest: [None]
+    study.tuned.clusters_of = lambda *rest: None
+    study._rows(None, "mahalanobis", 0, sizes.model_copy(update={"bootstrap": 2000}), None)
+
+
+def a_training(study: str, side: str) -> None:
+    """One step of a batch, and its Gaussians."""
+    from anomaly_transfer import backbones, finetune, profiles
+    from anomaly_transfer.images import ImageArray
+
+    sizes = profiles.get("full")
+    rng = np.random.default_rng(0)
+    images = ImageArray(rng.integers(0, 256, (16, 256, 256, 3), dtype=np.uint8))
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = finetune.Recipe(epochs=1)
+        finetune.tune(images, images, backbones.load(sizes.backbone), getattr(sizes, side), recipe, Path(folder))
+
+
+#: By study: the cases of which the largest counts.
+CASES = {
+    **{f"run {method}": (a_detector, method) for method in ("gaussian", "neighbours", "svm", "forest", "pseudo-negatives")},
+    "cracks head-all": (cracks, "head-all"),
+    "cracks gaussian": (cracks, "gaussian"),
+    "localised maps": (localised,),
+    "tuned step": (a_training, "tuned", "tuned_image_size"),
+    "oneclass step": (a_training, "oneclass", "oneclass_image_size"),
+}
+
+
+def main(names: list[str]) -> None:
+    kept = {}
+    if TABLE.is_file():
+        with TABLE.open(encoding="utf-8", newline="") as file:
+            kept = {row["case"]: row["peak_mb"] for row in csv.DictReader(file)}
+    for name in names or CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            env = os.environ | {
+                "ANOMALY_TRANSFER_DATA": f"{folder}/data",
+                "ANOMALY_TRANSFER_STORE": f"{folder}/store",
+                "ANOMALY_TRANSFER_DEVICE": "cpu",
+                "OMP_NUM_THREADS": "1",
+            }
+            done = subprocess.run([sys.executable, __file__, "--case", name], env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
+        kept[name] = done.stdout.splitlines()[-1]
+        print(f"{name}: {kept[name]} MiB", flush=True)
+        with TABLE.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("case", "peak_mb"), *kept.items()])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--case"]:
+        from anomaly_transfer.records import peak_memory_mb
+
+        stand_ins()
+        function, *arguments = CASES[sys.argv[2]]
+        function(*arguments)
+        print(round(peak_memory_mb()))
+    else:
+        main(sys.argv[1:])
