@@ -18,7 +18,7 @@ from pydantic import Field
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.backbones import Backbone, spatial_mean
 from anomaly_transfer.features import default_device, prepared
 from anomaly_transfer.images import Images
 from anomaly_transfer.training import Run, Schedule
@@ -91,7 +91,7 @@ class OneClassRun(Run):
 
     def code(self, batch: torch.Tensor) -> torch.Tensor:
         """Features of a batch of pixels, float32, shape (n, d)."""
-        return self.maps(batch)[-1].mean(dim=(2, 3)).float()
+        return spatial_mean(self.maps(batch)[-1]).float()
 
     def codes(self, images: Images) -> torch.Tensor:
         """Features of images, shape (n_images, d)."""
