@@ -152,7 +152,8 @@ class Backbone:
             if next_side is None:
                 raise
             raise DataError(
-                f"{self.name} cannot work on images of {width} x {height} px. The next size that it can: {next_side} px."
+                f"{self.name} cannot work on images of {width} x {height} px. The next size that it can: "
+                f"{next_side} px."
             ) from error
 
     def _next_side(self, height: int, width: int) -> int | None:
@@ -195,8 +196,8 @@ class Backbone:
         if [m.shape[1] for m in maps if m.ndim == 4] != channels:
             shapes = ", ".join(" x ".join(map(str, m.shape[1:])) for m in maps)
             raise WeightsError(
-                f"The levels of {self.name} should be feature maps of {', '.join(map(str, channels))} channels, but are "
-                f"{shapes}: choose another backbone."
+                f"The levels of {self.name} should be feature maps of {', '.join(map(str, channels))} channels, but "
+                f"are {shapes}: choose another backbone."
             )
         return maps
 
@@ -371,7 +372,8 @@ def _load_timm(name: str) -> Backbone:
             _timm_network(name, pretrained=False)
         except Exception:
             raise WeightsError(
-                f"timm cannot cut the model {name!r} into levels ({reason}): choose another, e.g. {', '.join(PACKAGED)}."
+                f"timm cannot cut the model {name!r} into levels ({reason}): choose another, e.g. "
+                f"{', '.join(PACKAGED)}."
             ) from error
         raise WeightsError(
             f"The pre-trained weights of the timm model {name!r} could not be had ({reason}). Connect to the internet "
@@ -394,11 +396,11 @@ def _load_timm(name: str) -> Backbone:
 
 
 def _timm_network(name: str, pretrained: bool) -> nn.Module:
-    """An EfficientNet as it is; of any other, what gives its levels, at every input size that it can be made to take."""
+    """An EfficientNet as it is; of any other, what gives its levels, at every input size that it can take."""
     if timm.models.is_model_in_modules(name, ["efficientnet"]):
         return timm.create_model(name, pretrained=pretrained)
     # What transformers of other sizes than their own are asked for by; a network without such a setting refuses it.
-    for flexible in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+    for flexible in ({"strict_img_size": False}, {"dynamic_img_size": True}, {}):
         try:
             network = timm.create_model(name, pretrained=pretrained, features_only=True, **flexible)
             break

@@ -406,7 +406,9 @@ def stages(backbone: Backbone) -> list[list[nn.Module]]:
                 found[number].append(part)
                 number += part_name in ends
     if number < len(found):
-        raise ValueError(f"The parameters of {backbone.name} cannot be told apart by level: it cannot be fine-tuned here.")
+        raise ValueError(
+            f"The parameters of {backbone.name} cannot be told apart by level: it cannot be fine-tuned here."
+        )
     return found
 
 
