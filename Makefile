@@ -4,12 +4,13 @@ PYTHON ?= python3
 CORES ?= all
 
 VENV := .venv
+CONSTRAINTS := constraints.txt
 BIN := $(CURDIR)/$(VENV)/bin
 SITE = $(CURDIR)/_site/$(PROFILE)/_build/html
 export PATH := $(BIN):$(PATH)
 export ANOMALY_TRANSFER_STORE ?= $(CURDIR)/_store
 
-.PHONY: book stale preview study mvtec test lint unit gpu keys site-tests notebooks verdicts executions repository pdf slides serve setup unlock clean
+.PHONY: book stale preview study mvtec test lint unit gpu keys memory site-tests lowest newest chapter notebooks verdicts executions repository pdf slides serve setup unlock clean
 
 book: notebooks  ## Execute the chapters and build the site.
 	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet host progress reason rules \
@@ -50,14 +51,31 @@ PARALLEL := OMP_NUM_THREADS=1 pytest -n 2
 unit: setup
 	$(PARALLEL) --dist loadfile --ignore=tests/book
 
+site-tests: setup
+	$(PARALLEL) --dist worksteal tests/book
+
 gpu: setup  ## On a machine with a CUDA card: every study on it and on the CPU, compared and timed (results/gpu.csv).
 	pytest -m gpu tests/test_gpu.py
 
 keys: setup  ## Run edited copies of the package: a result's key moves if, and only if, its numbers do.
 	$(PARALLEL) -m mutations tests/test_code_used.py
 
-site-tests: setup
-	$(PARALLEL) --dist worksteal tests/book
+memory: setup  ## Measure what studies take of memory at the profile full (results/memory.csv).
+	python book/tools/memory.py
+
+lowest newest: %: _bounds/%.txt  ## The unit tests and one chapter with the lowest versions allowed, and with the newest there are.
+	@$(MAKE) --no-print-directory unit chapter CHAPTER=02_frozen PROFILE=smoke VENV=_bounds/$@ CONSTRAINTS=$<
+
+_bounds/lowest.txt: pyproject.toml book/tools/lowest.py
+	@mkdir -p $(@D)
+	$(PYTHON) book/tools/lowest.py test > $@
+
+_bounds/newest.txt:
+	@mkdir -p $(@D)
+	@touch $@
+
+chapter: notebooks  ## Execute one chapter: make chapter CHAPTER=02_frozen.
+	python book/tools/execute.py $(CHAPTER) $(PROFILE) $(VENV)/$(CHAPTER).ipynb
 
 notebooks: setup  ## Derive notebooks/*.ipynb from notebooks/*.py.
 	python book/tools/pairs.py
@@ -83,11 +101,11 @@ serve: setup  ## Show the built book at http://127.0.0.1:8000
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python cannot make virtual environments here: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[test]"
 	@touch $@
 
 unlock: setup  ## After a build was killed: remove the lock that it left. Nothing computed is lost.

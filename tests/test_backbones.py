@@ -1,5 +1,7 @@
+import copy
 import dataclasses
 import socket
+from functools import cache
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from anomaly_transfer import backbones
-from anomaly_transfer.errors import WeightsError
+from anomaly_transfer import backbones, training
+from anomaly_transfer.errors import DataError, WeightsError
+from anomaly_transfer.features import forward_function, level_strides, map_levels
 
 
 @pytest.fixture
@@ -69,15 +72,212 @@ def test_preprocessing_keeps_the_border_unless_told_to_crop(lite0):
     assert cropped.max() < 60
 
 
-def test_a_timm_model_by_name_gets_levels(monkeypatch):
-    """Offline stand-in for a download: timm's own constructor, without its weights."""
+@cache
+def with_random_weights(name):
+    """Any timm model by its name, as ``load`` makes it but for the download."""
     create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda name, **kwargs: create(name, **{**kwargs, "pretrained": False}))
-    backbone = backbones.load("resnet18")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, "create_model", lambda name, **kwargs: create(name, **{**kwargs, "pretrained": False}))
+        return backbones.load(name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One network of a family, and how its modules lay out what they give."""
+
+    name: str
+    levels: tuple[str, ...]
+    strides: tuple[int, ...]
+    layout: str
+    map_levels: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...] = ((224, 224), (64, 64), (64, 96))
+    prefix: int = 0
+
+
+STAGES = tuple(f"stages.{i}" for i in range(4))
+LAYERS = tuple(f"layers.{i}" for i in range(4))
+QUARTERS = tuple(f"blocks.{i}" for i in (2, 5, 8, 11))
+PYRAMID = (4, 8, 16, 32)
+FAMILIES = [
+    Family(
+        "resnet18",
+        ("act1", "layer1", "layer2", "layer3", "layer4"),
+        (2, 4, 8, 16, 32),
+        "nchw",
+        ("layer2", "layer3"),
+    ),
+    Family("convnext_atto", STAGES, PYRAMID, "nchw", STAGES[1:3]),
+    Family("mambaout_femto", STAGES, PYRAMID, "nhwc", STAGES[1:3]),
+    Family("swin_tiny_patch4_window7_224", LAYERS, PYRAMID, "nhwc", LAYERS[1:3]),
+    Family("vit_tiny_patch16_224", QUARTERS, (16,) * 4, "tokens", QUARTERS[2:], prefix=1),
+    Family(
+        "vit_small_patch14_reg4_dinov2",
+        QUARTERS,
+        (14,) * 4,
+        "tokens",
+        QUARTERS[2:],
+        sizes=((518, 518), (70, 70), (224, 224), (70, 98)),
+        prefix=5,
+    ),
+    Family(
+        "mixer_s32_224",
+        tuple(f"blocks.{i}" for i in (1, 3, 5, 7)),
+        (32,) * 4,
+        "tokens",
+        ("blocks.5", "blocks.7"),
+        sizes=((224, 224),),
+    ),
+    Family(
+        "mobilenetv2_050",
+        ("stem", *(f"stage{i}" for i in range(1, 8)), "head"),
+        (2, 2, 4, 8, 16, 16, 32, 32, 32),
+        "nchw",
+        ("stage3", "stage5"),
+    ),
+]
+every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+
+
+def module_of(backbone, level):
+    """The module in the network that a level is the output of."""
+    network = backbone.network
+    if isinstance(network, timm.models.EfficientNet):
+        ends = {"stem": network.bn1, "head": network.bn2}
+        return ends.get(level) or network.blocks[int(level.removeprefix("stage")) - 1]
+    if hasattr(network, "model"):
+        return network.model.get_submodule(level)
+    return network.get_submodule(level.replace(".", "_"))
+
+
+def maps_and_raw_outputs(backbone, images):
+    raw = {}
+    hooks = [
+        module_of(backbone, level).register_forward_hook(
+            lambda _module, _inputs, out, level=level: raw.update({level: out})
+        )
+        for level in backbone.levels
+    ]
     with torch.inference_mode():
-        maps = backbone.level_maps(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
-    assert len(maps) == len(backbone.levels) == 5
-    assert np.allclose(backbone.mean, [123.675, 116.28, 103.53])
+        maps = backbone.level_maps(images)
+    for hook in hooks:
+        hook.remove()
+    return maps, raw
+
+
+@every_family
+def test_maps_and_means_are_those_of_the_raw_output_in_every_family(family):
+    backbone = with_random_weights(family.name)
+    assert backbone.levels == family.levels
+    rng = np.random.default_rng(0)
+    for height, width in family.sizes:
+        images = torch.from_numpy(rng.integers(0, 256, (2, height, width, 3), np.uint8))
+        maps, raw = maps_and_raw_outputs(backbone, images)
+        for level, stride, found in zip(backbone.levels, family.strides, maps, strict=True):
+            by_hand = raw[level].numpy()
+            if family.layout == "tokens":
+                by_hand = by_hand[:, family.prefix :].reshape(2, height // stride, width // stride, -1)
+            if family.layout != "nchw":
+                by_hand = np.moveaxis(by_hand, -1, 1)
+            assert found.shape[2:] == (height // stride, width // stride)
+            assert np.array_equal(found.numpy(), by_hand)
+            pooled = backbones.spatial_mean(found).numpy()
+            assert pooled.shape == (2, found.shape[1])
+            assert np.allclose(pooled, by_hand.mean(axis=(2, 3)), atol=1e-5 * np.abs(by_hand).max())
+
+
+@every_family
+def test_patch_detectors_find_levels_in_every_family(family):
+    backbone = with_random_weights(family.name)
+    assert tuple(level_strides(backbone).values()) == family.strides
+    assert map_levels(backbone) == family.map_levels
+    assert map_levels(backbone, (16,)) == family.map_levels[-1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "works"),
+    [
+        ("vit_small_patch14_reg4_dinov2", 64, 70),
+        ("vit_tiny_patch16_224", 100, 112),
+        ("mixer_s32_224", 64, 224),
+        ("mixer_s32_224", 256, 224),
+    ],
+)
+def test_a_size_that_cannot_be_names_one_that_can(name, side, works):
+    backbone = with_random_weights(name)
+    with pytest.raises(DataError, match=rf"{name} cannot work on images of {side} x {side} px.* {works} px"):
+        backbone.level_maps(torch.zeros(1, side, side, 3))
+    with torch.inference_mode():
+        backbone.level_maps(torch.zeros(1, works, works, 3))
+
+
+def test_an_error_that_is_not_of_the_size_stays_what_it_is(monkeypatch):
+    backbone = with_random_weights("vit_tiny_patch16_224")
+
+    def exhausted(x):
+        if x.device.type == "meta":
+            return x
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(backbone.network.model.norm_pre, "forward", exhausted)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        backbone.level_maps(torch.zeros(1, 64, 64, 3))
+
+
+@pytest.mark.parametrize(("name", "side"), [("vit_tiny_patch16_224", 64), ("swin_tiny_patch4_window7_224", 96)])
+def test_the_fast_runtime_equals_pytorch_at_other_sizes_than_the_networks_own(name, side):
+    """What is traced at one size would be wrong, or fail, at another."""
+    pytest.importorskip("openvino")
+    backbone = with_random_weights(name)
+    x = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+    fast, plain = (forward_function(backbone, device="cpu", engine=engine)(x) for engine in ("openvino", "eager"))
+    for a, b in zip(fast, plain, strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max()
+
+
+def test_maps_of_another_layout_than_timm_says_are_refused():
+    backbone = with_random_weights("mambaout_femto")
+    other = dataclasses.replace(backbone, network=copy.copy(backbone.network))
+    other.network.output_fmt = "NCHW"
+    with pytest.raises(WeightsError, match="should be feature maps of 48, 96, 192, 288 channels, but are 16 x 16 x 48"):
+        other.level_maps(torch.zeros(1, 64, 64, 3))
+
+
+def test_a_model_that_timm_cannot_cut_is_no_matter_of_the_internet(monkeypatch):
+    def refuse(name, **kwargs):
+        raise RuntimeError("features_only not implemented")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(
+        WeightsError, match=r"cannot cut the model 'resnet18' into levels.*features_only not implemented"
+    ):
+        backbones.load("resnet18")
+
+
+def test_parameters_at_random_are_those_of_the_seed():
+    backbone = with_random_weights("vit_tiny_patch16_224")
+    one, again, other = (backbones.untrained(backbone, seed) for seed in (1, 1, 2))
+    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert one.levels == backbone.levels
+    with torch.inference_mode():
+        assert len(one.level_maps(torch.zeros(1, 64, 64, 3))) == 4
+
+
+@every_family
+def test_every_level_can_be_trained_alone_from_there_on(family):
+    """What is trained from a level on changes that level, and none before it."""
+    backbone = with_random_weights(family.name)
+    fresh = dataclasses.replace(backbone, network=copy.deepcopy(backbone.network))
+    number = len(fresh.levels) // 2
+    parameters = training.trainable(fresh, fresh.levels[number])
+    assert parameters
+    maps = fresh.level_maps(torch.zeros(1, *family.sizes[0], 3))
+    assert not any(m.requires_grad for m in maps[:number])
+    assert all(m.requires_grad for m in maps[number:])
+
+
+def test_normalisation_of_a_timm_model_is_its_own():
+    assert np.allclose(with_random_weights("resnet18").mean, [123.675, 116.28, 103.53])
 
 
 def test_unknown_name_suggests(no_network):

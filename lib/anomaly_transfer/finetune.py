@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.backbones import Backbone, spatial_mean
 from anomaly_transfer.detectors.gaussian import Moments
 from anomaly_transfer.device import default_device, ran
 from anomaly_transfer.errors import DataError
@@ -211,7 +211,7 @@ class _Run(Run):
     def loss(self, batch: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """Mean distance of the images to what they are pulled towards, summed over levels, and the anchor."""
         maps = self.backbone.level_maps(batch)
-        pooled = [maps[level].mean(dim=(2, 3)) for level in self.chosen]
+        pooled = [spatial_mean(maps[level]) for level in self.chosen]
         by_target = torch.stack([target.distances(pooled) for target in self.targets])
         distances = by_target[self.target_of[rows], np.arange(len(rows))]
         loss = (distances.square() if self.recipe.squared else distances).sum(1).mean()
@@ -242,7 +242,7 @@ class _Run(Run):
         generator = torch.Generator().manual_seed(self.seed)
         totals = [torch.zeros_like(parameter) for parameter in self.parameters]
         for batch in prepared(self.images, self.backbone, self.image_size, 1):
-            x = self.backbone.level_maps(torch.from_numpy(batch).to(self.device))[-1].mean(dim=(2, 3))
+            x = spatial_mean(self.backbone.level_maps(torch.from_numpy(batch).to(self.device))[-1])
             answers = self.backbone.network.get_classifier()(x).log_softmax(dim=1)
             drawn = torch.multinomial(answers.detach().exp().cpu(), 1, generator=generator).to(self.device)
             grads = torch.autograd.grad(answers.gather(1, drawn).sum(), self.parameters, allow_unused=True)
@@ -260,14 +260,14 @@ def _seen(backbone: Backbone, images: Images, image_size: int, device: str) -> I
     for batch in prepared(images, backbone, image_size, 32):
         with torch.inference_mode():
             maps = backbone.level_maps(torch.from_numpy(batch).to(device))
-            yield [m.mean(dim=(2, 3)).cpu() for m in maps]
+            yield [spatial_mean(m).cpu() for m in maps]
 
 
 def _distances(backbone: Backbone, found: Gaussians, batches: Iterable[np.ndarray]) -> np.ndarray:
     """Distance of each image at each level; network and Gaussians are on one device."""
     with torch.inference_mode():
         maps = (backbone.level_maps(torch.from_numpy(batch).to(backbone.device)) for batch in batches)
-        return torch.cat([found.distances([m.mean(dim=(2, 3)) for m in part]).cpu() for part in maps]).double().numpy()
+        return torch.cat([found.distances([spatial_mean(m) for m in part]).cpu() for part in maps]).double().numpy()
 
 
 def _of_moments(moments: list[Moments], levels: Sequence[str], covariance: str) -> Gaussians:

@@ -18,7 +18,7 @@ from pydantic import Field
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.backbones import Backbone, spatial_mean
 from anomaly_transfer.device import default_device
 from anomaly_transfer.features import prepared
 from anomaly_transfer.images import Images
@@ -92,7 +92,7 @@ class OneClassRun(Run):
 
     def code(self, batch: torch.Tensor) -> torch.Tensor:
         """Features of a batch of pixels, float32, shape (n, d)."""
-        return self.backbone.level_maps(batch)[-1].mean(dim=(2, 3))
+        return spatial_mean(self.backbone.level_maps(batch)[-1])
 
     def codes(self, images: Images) -> torch.Tensor:
         """Features of images, shape (n_images, d)."""

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
-from anomaly_transfer.backbones import Backbone, with_network
+from anomaly_transfer.backbones import Backbone, spatial_mean, with_network
 from anomaly_transfer.device import default_device, memory_for, ran
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.images import Images
@@ -168,7 +168,7 @@ def view(batch: torch.Tensor) -> torch.Tensor:
 
 
 def _pooled(backbone: Backbone, batch: torch.Tensor) -> torch.Tensor:
-    return backbone.level_maps(batch)[-1].mean(dim=(2, 3))
+    return spatial_mean(backbone.level_maps(batch)[-1])
 
 
 def _projector(backbone: Backbone, image_size: int) -> nn.Module:

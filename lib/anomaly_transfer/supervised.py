@@ -19,7 +19,7 @@ from torch import nn
 from torchvision.ops import sigmoid_focal_loss
 
 from anomaly_transfer import backbones, benchmarks, domains, profiles, selfsupervised, sources, stopping, training
-from anomaly_transfer.backbones import Backbone
+from anomaly_transfer.backbones import Backbone, spatial_mean
 from anomaly_transfer.benchmarks.base import evenly_spaced
 from anomaly_transfer.device import default_device
 from anomaly_transfer.domains import Domains
@@ -116,7 +116,7 @@ class LabelledRun(Run):
         return torch.cat(found).double().numpy()[:, None]
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone.level_maps(batch)[-1].mean(dim=(2, 3)))[:, 0]
+        return self.head(spatial_mean(self.backbone.level_maps(batch)[-1]))[:, 0]
 
 
 def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:

@@ -377,19 +377,36 @@ def trainable(backbone: Backbone, trained_from: str | None) -> list[nn.Parameter
 
 
 def stages(backbone: Backbone) -> list[list[nn.Module]]:
-    """The modules that make each level from the one before."""
+    """The modules that make each level from the one before.
+
+    Parameters that are in no module, as a transformer's position embedding, belong to no level.
+
+    Raises
+    ------
+    ValueError
+        If the network's modules are not in running order.
+    """
     network = backbone.network
     if hasattr(network, "conv_stem") and len(network.blocks) + 2 == len(backbone.levels):
         blocks = [[stage] for stage in network.blocks]
         return [[network.conv_stem, network.bn1], *blocks, [network.conv_head, network.bn2]]
-    # Networks that are cut into levels themselves: their top-level modules in running order, up to each level.
-    ends = [name.split(".")[0] for name in backbone.levels]
-    found: list[list[nn.Module]] = [[] for _ in ends]
+    # Networks that are cut into levels themselves: their modules in running order, up to each level. timm renames what
+    # it takes out of a container, and keeps a transformer whole as `model`.
+    ends = {*backbone.levels, *getattr(network, "return_layers", ())}
+    found: list[list[nn.Module]] = [[] for _ in backbone.levels]
     number = 0
-    for name, module in network.named_children():
-        if number < len(found):
-            found[number].append(module)
-            number += name in ends
+    for name, module in getattr(network, "model", network).named_children():
+        parts = {name: module}
+        if any(end.startswith(f"{name}.") for end in ends):
+            parts = {f"{name}.{child}": part for child, part in module.named_children()}
+        for part_name, part in parts.items():
+            if number < len(found):
+                found[number].append(part)
+                number += part_name in ends
+    if number < len(found):
+        raise ValueError(
+            f"The parameters of {backbone.name} cannot be told apart by level: it cannot be fine-tuned here."
+        )
     return found
 
 
