@@ -118,10 +118,17 @@ def test_a_rerun_agrees_to_the_tolerance_and_no_farther(results):
 
 def test_networks_that_are_trained_may_differ_more(results):
     _, table = results
-    trained = table.model_copy(update={"coordinates": table.coordinates | {"start": "random+normal"}})
-    found = recheck.diff([shifted(trained, 0.9 * recheck.TRAINED)], [trained])
-    assert list(found["state"]) == ["same"]
+    tuned = {key: value for key, value in table.coordinates.items() if key != "start"} | {"variant": "mahalanobis"}
+    trained = table.model_copy(update={"study": "tuned", "coordinates": tuned})
+    assert list(recheck.diff([shifted(trained, 0.9 * recheck.TRAINED)], [trained])["state"]) == ["same"]
+    assert list(recheck.diff([shifted(trained, 1.1 * recheck.TRAINED)], [trained])["state"]) == ["moved"]
     assert recheck.tolerance(table) == recheck.FROZEN < recheck.TRAINED == recheck.tolerance(trained)
+
+
+def test_another_network_of_self_supervision_is_told_apart(results):
+    _, table = results
+    trained = table.model_copy(update={"coordinates": table.coordinates | {"start": "random+normal"}})
+    assert list(recheck.diff([shifted(trained, 1.1 * recheck.TRAINED)], [trained])["state"]) == ["apart"]
 
 
 def test_another_row_or_word_is_no_small_difference(results):

@@ -198,10 +198,10 @@ def diff_records(
     from anomaly_transfer import recheck
 
     found = recheck.diff(recheck.load([fresh]), recheck.load([kept]) if kept else recheck.recorded("study"))
-    for row in found[found["state"].isin(["moved", "new"])].itertuples():
+    for row in found[found["state"].isin(["moved", "apart", "new"])].itertuples():
         told = "" if row.state == "new" else f": {row.where} was {row.kept}, now {row.fresh}"
         typer.echo(f"{row.state:8} {row.result}{told}")
-    both = found[found["state"].isin(["same", "moved"])]
+    both = found[found["state"].isin(["same", "moved", "apart"])]
     largest = "" if both.empty else f"; largest difference {both['difference'].max():.2g}"
     typer.echo(", ".join(f"{count} {state}" for state, count in found["state"].value_counts().items()) + largest)
     if both.empty:
