@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
-from anomaly_transfer.benchmarks.folder import UNLABELLED, read_folder
+from anomaly_transfer.benchmarks.folder import UNLABELLED, has_layout, read_folder
 
 
 class Own(Benchmark):
@@ -31,7 +31,7 @@ class Own(Benchmark):
         """Names of the folders there are."""
         if not self.folder.is_dir():
             return ()
-        return tuple(sorted(path.name for path in self.folder.iterdir() if (path / "train" / "good").is_dir()))
+        return tuple(sorted(path.name for path in self.folder.iterdir() if has_layout(path)))
 
     def available(self) -> tuple[str, ...]:
         return self.categories
