@@ -90,7 +90,6 @@ class _Opened:
     image: Image.Image
     format: str
     deep: bool
-    pages: int
     quality: float
     taken: float
 
@@ -134,7 +133,7 @@ def examine(path: str | Path) -> Facts:
         width=opened.image.width,
         height=opened.image.height,
         largest=int(exact.max()) * step if opened.deep else 0,
-        pages=opened.pages,
+        pages=_pages(path),
         quality=opened.quality,
         taken=opened.taken,
         modified=Path(path).stat().st_mtime,
@@ -195,11 +194,12 @@ def read_mask(path: str | Path) -> np.ndarray:
 def _open(path: Path) -> _Opened:
     try:
         with Image.open(path) as file:
-            kind, pages, taken = file.format or "", _pages(file), _taken(file)
+            kind = file.format or ""
             # Pillow tells of 16 bits in colour, of which it keeps 8, by the name of its decoder's layout only.
             deep = any(";16" in str(tile[3]) for tile in file.tile)
             table = getattr(file, "quantization", {}).get(0)
             image: Image.Image = ImageOps.exif_transpose(file)
+            taken = _taken(file)
     except FileNotFoundError as error:
         raise DataError(f"There is no image {path}.") from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
@@ -210,7 +210,7 @@ def _open(path: Path) -> _Opened:
         bits = "floating-point" if image.mode == "F" else "32-bit"
         raise DataError(f"The image {path} holds {bits} pixels: save it as 8 or 16 bit integers.")
     deep |= image.mode.startswith("I")
-    return _Opened(image, kind, deep, pages, _quality(table), taken)
+    return _Opened(image, kind, deep, _quality(table), taken)
 
 
 def _rgb(opened: _Opened, bit_depth: int) -> Image.Image:
@@ -236,9 +236,11 @@ def _quality(table: Sequence[int] | None) -> float:
     return float(np.clip(100 - scale / 2 if scale <= 100 else 5000 / scale, 0, 100))
 
 
-def _pages(file: Image.Image) -> int:
+def _pages(path: str | Path) -> int:
+    # In a file opened anew, since counting goes to the last page, and stays at one that is damaged.
     try:
-        return getattr(file, "n_frames", 1)
+        with Image.open(path) as file:
+            return getattr(file, "n_frames", 1)
     except Exception:  # a later page is damaged: the first one may be whole
         return 1
 
