@@ -225,7 +225,7 @@ Markdown(
 #
 # 1. *Warm-up.* You have eight bottles, and photograph each from five sides. Two are broken. Which pictures go where?
 # 2. *Look closer.* Evaluate the example with `"gaussian"` and with `"patch-memory"`. On which mistake do they differ most, and why?
-# 3. *Look closer.* Make a fifth mistake: all test pictures are saved by another program, at a JPEG quality of 30. Which class would have shown it?
+# 3. *Look closer.* Make a fifth mistake: all test pictures are saved by another program, at a JPEG quality of 30. Which class would have shown it, and what does `anomaly-transfer check` say?
 # 4. *Research.* Find a warning, from pictures without labels alone, for at least two of the four mistakes. How often does it warn on the untouched folder, over ten seeds of the example?
 #
 # ## Further reading

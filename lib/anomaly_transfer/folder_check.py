@@ -64,7 +64,7 @@ def check(found: Survey) -> Check:
         "masks": _masks(found),
         "copies": str(int(files.duplicated("pixels").sum())),
     }
-    return Check(facts, [*_lost(found), *copies, *_doubtful(found), *_confounds(files)], duplicates)
+    return Check(facts, [*copies, *_doubtful(found), *_confounds(files)], duplicates)
 
 
 def separation(values: pd.Series, positive: np.ndarray) -> float:
@@ -220,12 +220,6 @@ def _copies(files: pd.DataFrame) -> tuple[list[str], list[str]]:
             "detector that remembers, so that numbers flatter it. Take them out."
         )
     return warnings, copies
-
-
-def _lost(found: Survey) -> list[str]:
-    if not found.skipped:
-        return []
-    return [f"{len(found.skipped)} file(s) or folder(s) are not used, or not wholly; each is named with its reason."]
 
 
 def _doubtful(found: Survey) -> list[str]:

@@ -17,7 +17,9 @@ class Own(Benchmark):
     )
     splits = ("official",)
     groups = "each image is its own group: keep all images of one object on one side, in train or in test"
-    traps = ("Files that cannot be read, and masks of another size than their image, are left out and counted.",)
+    traps = (
+        "Whatever is not used is named with the reason: `anomaly-transfer check FOLDER` lists it before any work.",
+    )
     licence = "yours"
     citation = "bergmann2021"
     size = "any"
