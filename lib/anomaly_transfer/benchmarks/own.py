@@ -18,7 +18,7 @@ class Own(Benchmark):
     splits = ("official",)
     groups = "each image is its own group: keep all images of one object on one side, in train or in test"
     traps = (
-        "Whatever is not used is named with the reason: `anomaly-transfer check FOLDER` lists it before any work.",
+        "Whatever is not used is named with its reason: `anomaly-transfer check FOLDER` lists it beforehand.",
     )
     licence = "yours"
     citation = "bergmann2021"
