@@ -134,6 +134,12 @@ def test_usual_words_for_good_are_normal(folder, name):
     assert counts(read_folder(folder)) == WHOLE
 
 
+@pytest.mark.parametrize("name", ["not good", "NG", "bad", "flawless", "ok2", "n.i.O."])
+def test_other_words_are_classes(folder, name):
+    (folder / "test" / "hole").rename(folder / "test" / name)
+    assert counts(read_folder(folder))["test"] == {"normal": 6, name: 6}
+
+
 def test_parts_may_be_written_large(folder):
     for part in ("train", "test"):
         (folder / part).rename(folder / part.upper())

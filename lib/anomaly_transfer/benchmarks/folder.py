@@ -34,23 +34,7 @@ from anomaly_transfer.labels import NORMAL, Annotations
 GOOD = "good"
 
 #: Folders of normal images have one of these names; case, spaces and punctuation do not count.
-GOOD_WORDS = {
-    GOOD,
-    "ok",
-    "okay",
-    "normal",
-    "nominal",
-    "fine",
-    "pass",
-    "passed",
-    "flawless",
-    "nodefect",
-    "nodefects",
-    "defectfree",
-    "noanomaly",
-    "anomalyfree",
-    "io",
-}
+GOOD_WORDS = {GOOD, "ok", "okay", "normal", "pass", "passed", "nodefect", "nodefects", "defectfree", "io"}
 
 #: Folders of masks have one of these names, written in whatever way.
 MASK_WORDS = {"groundtruth", "gt", "mask", "masks"}
