@@ -131,6 +131,24 @@ def test_sizes_that_differ_from_image_to_image_are_no_nuisance(folder):
     assert not checked(folder).warnings
 
 
+@pytest.mark.parametrize("differ", ["sizes", "area", "shape"])
+def test_defects_of_another_size(small, differ):
+    found = survey(small)
+    test = found.files["part"] == "test"
+    anomalous = (found.files["anomaly_class"] != "normal").to_numpy()
+    number = np.arange(len(found.files))
+    width, height = {
+        # Larger and smaller than all others; each of its own size, but larger; as large, but four times as wide.
+        "sizes": (np.where(anomalous, 64 + 20 * (-1) ** number, 64),) * 2,
+        "area": (np.where(anomalous, 300, 200) + number,) * 2,
+        "shape": ((200 + 2 * number) * (1 + anomalous), (200 + 2 * number) // (1 + anomalous)),
+    }[differ]
+    found.files["width"], found.files["height"] = width, height
+    found.files = found.files[test]
+    (warning,) = folder_check.check(found).warnings
+    assert "The size or shape alone tells anomalous test images from normal ones (AUROC 1.00)" in warning
+
+
 @given(st.integers(0, 1000))
 def test_chance_alone_seldom_separates(seed):
     rng = np.random.default_rng(seed)

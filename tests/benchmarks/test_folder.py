@@ -149,6 +149,8 @@ def test_parts_may_be_written_large(folder):
 
 
 def test_every_image_that_does_not_count_is_named(folder):
+    (folder / "documents").mkdir()
+    (folder / "documents" / "notes.txt").touch()
     for place in ("train/bad", "val/good", "validation"):
         shutil.copytree(folder / "test" / "good", folder / place)
     for place in ("train/loose.png", "loose.png"):
@@ -178,6 +180,8 @@ def test_folders_by_verdict_are_told_what_to_do(folder, tmp_path):
     other = tmp_path / "by verdict"
     shutil.copytree(folder / "train" / "good", other / "OK")
     shutil.copytree(folder / "test" / "hole", other / "NG")
+    (other / "documents").mkdir()
+    next((other / "OK").iterdir()).rename(other / "OK" / "000.heic")
     with pytest.raises(DataError) as error:
         read_folder(other)
     assert "OK (14 images), NG (6 images)" in str(error.value)
@@ -188,7 +192,7 @@ def test_folders_by_verdict_are_told_what_to_do(folder, tmp_path):
 def test_a_training_folder_without_good_is_told_what_to_do(folder):
     moved(folder / "train" / "good", folder / "train")
     (folder / "train" / "good").rmdir()
-    with pytest.raises(DataError, match=r"Make the folder train/good and move the normal images"):
+    with pytest.raises(DataError, match="Make the folder train/good and move the normal images"):
         read_folder(folder)
 
 

@@ -112,8 +112,16 @@ class Survey:
             return None
         return (
             f"{printable(self.folder)} holds {found} readable image(s) to learn from, fewer than 2: at least 2 normal "
-            f"images are needed to fit.{_summary(self.skipped)}"
+            f"images are needed to fit.{self.unused}"
         )
+
+    @property
+    def unused(self) -> str:
+        """What is not used, by suffix, each with one of the reasons; empty if all is."""
+        reasons: dict[str, list[str]] = defaultdict(list)
+        for name, why in self.skipped.items():
+            reasons[Path(name).suffix.lower()].append(why)
+        return "".join(f" Not used: {len(why)} {suffix or 'others'}: {why[0]}" for suffix, why in reasons.items())
 
     def images(self, part: str) -> ImageFiles:
         """The images of ``"train"`` or of ``"test"``."""
@@ -291,14 +299,12 @@ class _Look:
 
     def unused(self, path: Path, why: str) -> None:
         """Say that what is in a folder, or an image, does not count."""
-        aside = _Look(self.folder)
-        found = [*aside.inside(path), *aside.masks]
         if path.is_dir() and not _is_system(path):
-            found += [entry for entry in aside.skipped if entry.suffix.lower() in _ELSEWHERE]
-            if found:
-                self.skipped[path] = f"The folder {path} holds {len(found)} image(s) that are not used: {why}."
+            n_images = _n_images(self.folder, path)
+            if n_images:
+                self.skipped[path] = f"The folder {path} holds {n_images} image(s) that are not used: {why}."
         else:
-            self.skipped |= {image: f"The image {image} is not used: {why}." for image in found} | aside.skipped
+            self.skipped |= {image: f"The image {image} is not used: {why}." for image in self.inside(path)}
 
     def inside(self, path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
         """Images at any depth in a folder, or the file itself if it is one; masks and all the rest are noted."""
@@ -449,12 +455,19 @@ def _judged(mask: Path, size: tuple[int, int]) -> tuple[str | None, float]:
     return None, float(found.mean())
 
 
+def _n_images(folder: Path, path: Path) -> int:
+    """How many images and masks there are at any depth in a part of a folder, those that cannot be read included."""
+    aside = _Look(folder)
+    found = [*aside.inside(path), *aside.masks, *aside.skipped]
+    return sum(entry.suffix.lower() in SUFFIXES | set(_ELSEWHERE) for entry in found)
+
+
 def _advice(folder: Path) -> str:
     """What somebody with another layout has, and what to do with it."""
     if not folder.is_dir():
         return printable(f"There is no folder {folder}.")
     missing = f"{folder} has no folder train/good"
-    held = {path: len(_Look(folder).inside(path)) for path in _entries(folder) if not _is_system(path)}
+    held = {path: _n_images(folder, path) for path in _entries(folder) if not _is_system(path)}
     parts = {path: n for path, n in held.items() if path.is_dir() and n and _plain(path) not in MASK_WORDS}
     loose = sum(n for path, n in held.items() if path.is_file())
     train = [path for path in parts if _plain(path) == "train"]
@@ -479,14 +492,6 @@ def _advice(folder: Path) -> str:
         f"{missing}, {have} to train/good (normal images to learn from), test/good and test/DEFECT (images to score; "
         "DEFECT is any name), masks, if there are any, to ground_truth/DEFECT/*_mask.png."
     )
-
-
-def _summary(skipped: dict[str, str]) -> str:
-    """What was not used, by suffix, with one example of each reason."""
-    by_suffix: dict[str, list[str]] = defaultdict(list)
-    for name, why in skipped.items():
-        by_suffix[Path(name).suffix.lower()].append(why)
-    return "".join(f" Not used: {len(why)} {suffix or 'others'}: {why[0]}" for suffix, why in by_suffix.items())
 
 
 def _parts(folder: Path, name: str) -> list[Path]:
