@@ -14,6 +14,7 @@ from PIL import Image
 
 from anomaly_transfer import example, folder_check, inspection, models
 from anomaly_transfer.benchmarks.folder import survey, survey_training
+from anomaly_transfer.errors import DataError
 
 LITE0 = "efficientnet_lite0"
 
@@ -294,6 +295,18 @@ def test_a_kept_model_reads_new_images_as_those_it_was_fitted_on(small, tmp_path
     deepened(dark, 9)
     table, skipped = inspection.score_images(models.load(tmp_path / "model"), dark, store)
     assert "The images use 10 of 16 bits, the model was fitted on 12" in " ".join(skipped.values())
+
+
+def test_why_nothing_can_be_scored_is_said(small, tmp_path, store):
+    model, _ = inspection.fit_folder(small, "gaussian", LITE0, 64, store=store)
+    for path in pictures(small):
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(
+        DataError, match=r"nothing to score\. Not used: 12 \.heic: .* plug-in of Pillow: save it as PNG"
+    ):
+        inspection.evaluate_folder(small, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+    with pytest.raises(DataError, match=r"no image that can be read\. Not used: 12 \.heic: .* plug-in of Pillow"):
+        inspection.score_images(model, small / "test", store)
 
 
 def test_images_in_sub_folders_are_scored(small, tmp_path, store):

@@ -68,7 +68,7 @@ def evaluate_folder(
     everything = category.annotations.open()
     train, test = (np.flatnonzero(everything["part"] == part) for part in ("train", "test"))
     if not len(test):
-        raise DataError(f"{folder} has no images under test/: nothing to score.")
+        raise DataError(f"{folder} has no images under test/: nothing to score.{found.unused}")
     train_images, test_images = category.images.take(train), category.images.take(test)
     model, _ = models.fit(train_images, method, backbone, image_size, seed, store)
     scored = _score(model, test_images, store)
@@ -113,7 +113,7 @@ def score_images(model: Model, source: Path, store: Store | None = None) -> tupl
     found, bit_depth = survey_images(source), model.description.bit_depth
     paths, skipped = tuple(found.files["path"]), found.skipped
     if not paths:
-        raise DataError(f"{printable(source)} holds no image that can be read. " + " ".join(skipped.values()))
+        raise DataError(f"{printable(source)} holds no image that can be read.{found.unused}")
     if found.bit_depth != bit_depth and found.files["largest"].any():
         skipped[printable(source)] = (
             f"The images use {found.bit_depth} of 16 bits, the model was fitted on {bit_depth} and reads them so: if "
