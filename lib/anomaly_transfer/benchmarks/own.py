@@ -17,7 +17,7 @@ class Own(Benchmark):
     )
     splits = ("official",)
     groups = "each image is its own group: keep all images of one object on one side, in train or in test"
-    traps = ("Whatever is not used is named with its reason: `anomaly-transfer check FOLDER` lists it beforehand.",)
+    traps = ("Whatever is not used is named with its reason.",)
     licence = "yours"
     citation = "bergmann2021"
     size = "any"
