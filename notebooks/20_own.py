@@ -60,10 +60,15 @@ executions.told("20_own", profile)
 # | `train/good` | normal pictures to learn from | yes: two at least, ten for a threshold, fifty to begin in earnest |
 # | `test/good` | normal pictures of *other* parts, other places, other days | to know how often it is wrong |
 # | `test/NAME` | pictures with the defect `NAME` | to know what it finds |
-# | `ground_truth/NAME` | masks, `PICTURE_mask.png`, white on the defect | only to measure heat maps |
+# | `ground_truth/NAME` | masks, `PICTURE_mask.png`, black but for the defect | only to measure heat maps |
+#
+# Pictures may lie in folders of their own below these. `OK`, `normal` and the like are read as `good`; whatever is not used is named in the report.
 #
 # The rule that matters most has nothing to do with networks: **all pictures of one thing stay on one side.** If you photograph the same part five times, the five pictures go to
 # `train` together or to `test` together.
+#
+# How they are taken and saved matters as much: if all defects were photographed on another day, at another size or by another program, a detector may see that. `anomaly-transfer check
+# FOLDER` looks for it before any work, and for copies, unused files and masks; `evaluate` and `fit` repeat its warnings.
 #
 # You need not have pictures yet. `anomaly-transfer example FOLDER` writes such a folder, and so does this cell: a wall as a telephone takes it, from changing stands, in changing light,
 # with places for training and other places for testing. The defects are drawn.
@@ -114,7 +119,7 @@ found[["against normal", "AUROC"]].set_index("against normal")
 threshold = report["model"]["threshold"]
 folder_of_maps = work / "report" / "heat_maps"
 scores["picture"] = [
-    Image.open((folder_of_maps / name).with_suffix(".png")) for name in scores["id"]
+    Image.open(folder_of_maps / f"{name}.png") for name in scores["id"]
 ]
 explorers.scores(scores, list(scores["picture"]), threshold)
 
@@ -220,7 +225,7 @@ Markdown(
 #
 # 1. *Warm-up.* You have eight bottles, and photograph each from five sides. Two are broken. Which pictures go where?
 # 2. *Look closer.* Evaluate the example with `"gaussian"` and with `"patch-memory"`. On which mistake do they differ most, and why?
-# 3. *Look closer.* Make a fifth mistake: all test pictures are saved by another program, at a JPEG quality of 30. Which class would have shown it?
+# 3. *Look closer.* Make a fifth mistake: all test pictures are saved by another program, at a JPEG quality of 30. Which class would have shown it, and what does `anomaly-transfer check` say?
 # 4. *Research.* Find a warning, from pictures without labels alone, for at least two of the four mistakes. How often does it warn on the untouched folder, over ten seeds of the example?
 #
 # ## Further reading

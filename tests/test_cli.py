@@ -1,6 +1,7 @@
 """The command line as a user meets it: words in, output and exit code out."""
 
 import re
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -140,9 +141,52 @@ def test_evaluate_fit_and_score(run, mvtec_folder, tmp_path):
     assert "6 images" in result.stdout
 
 
+def test_check_tells_facts_then_warnings_and_whether_a_folder_can_be_used(run, mvtec_folder, tmp_path):
+    result = run("check", mvtec_folder)
+    assert result.returncode == 0
+    assert "masks:    6 of 6 used" in result.stdout
+    assert result.stderr == ""
+    folder = shutil.copytree(mvtec_folder, tmp_path / "own")
+    (folder / "train" / "bad").mkdir()
+    shutil.copy(folder / "test" / "hole" / "000.png", folder / "train" / "bad")
+    shutil.copy(folder / "train" / "good" / "000.png", folder / "test" / "good" / "copy.png")
+    (folder / "test" / "good").rename(folder / "test" / "OK")
+    result = run("check", folder)
+    assert result.returncode == 0
+    for told in ("Skipped: The folder", "Note: test/OK is read as normal", "Warning: 1 test image(s) are copies"):
+        assert told in result.stderr
+    for path in sorted((folder / "train" / "good").iterdir())[1:]:
+        path.unlink()
+    result = run("check", folder)
+    assert result.returncode == 1
+    assert "train:    1 normal" in result.stdout
+    assert "Error: " in result.stderr
+    assert "fewer than 2" in result.stderr
+
+
+def test_check_does_not_wait_for_torch(mvtec_folder):
+    code = (
+        "import sys; from anomaly_transfer import folder_check; from anomaly_transfer.benchmarks.folder import survey\n"
+        f"folder_check.check(survey({str(mvtec_folder)!r})); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_warnings_are_told_by_evaluate_and_fit(run, mvtec_folder, tmp_path):
+    folder = shutil.copytree(mvtec_folder, tmp_path / "own")
+    for path in sorted((folder / "train" / "good").iterdir())[:3]:
+        shutil.copy(path, folder / "train" / "good" / f"copy of {path.name}")
+    words = ("--method", "gaussian", "--image-size", "64", "--out")
+    for command in ("evaluate", "fit"):
+        result = run(command, folder, *words, tmp_path / command)
+        assert result.returncode == 0, result.stderr
+        assert "Warning: 3 training image(s) are copies of others" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("check", "/nowhere"), "There is no folder /nowhere"),
         (("evaluate", "/nowhere"), "There is no folder /nowhere"),
         (("evaluate", "/nowhere", "--out", __file__), "is a file: choose another --out"),
         (("run", "--category", "monno", "--profile", "smoke"), "No benchmark at hand has monno"),

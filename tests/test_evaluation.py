@@ -218,6 +218,21 @@ def test_a_table_is_judged_by_class_and_grade():
     assert found["grade"]["spearman"].value > 0.5
 
 
+def test_classes_called_like_a_summary_leave_it_as_it_is():
+    rng = np.random.default_rng(0)
+    grade = np.repeat([0, 1 / 3, 2 / 3, 1], 40)
+    table = pd.DataFrame({"score": grade + rng.normal(0, 0.3, 160), "grade": grade, "fold": 0})
+    plain = evaluate_table(table.assign(anomaly_class=np.repeat(["normal", "a", "b", "c"], 40)), ("b",), "fold", 100)
+    names = ["normal", "all", "target", "grade"]
+    found = evaluate_table(table.assign(anomaly_class=np.repeat(names, 40)), ("target",), "fold", 100)
+    assert {name: found[name] for name in ("all", "target", "grade")} == {
+        name: plain[name] for name in ("all", "target", "grade")
+    }
+    assert found["target (class)"] == plain["b"]
+    assert found["all (class)"] == plain["a"]
+    assert found["grade (class)"] == plain["c"]
+
+
 def test_thousands_of_strata_with_one_label_cost_nothing():
     """Each image its own group, as in a one-class benchmark: only one stratum compares anything."""
     scores, positive = np.random.default_rng(0).normal(size=5000), np.arange(5000) % 10 == 0

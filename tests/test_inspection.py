@@ -97,9 +97,9 @@ def test_copies_of_one_training_image_are_a_clear_error(folder, tmp_path, store)
 
 
 def test_fit_then_score_new_images(folder, tmp_path, store):
-    model, skipped = inspection.fit_folder(folder, "patch-memory", LITE0, 64, store=store)
+    model, found = inspection.fit_folder(folder, "patch-memory", LITE0, 64, store=store)
     model.save(tmp_path / "model")
-    assert not skipped
+    assert not found.skipped
     table, _ = inspection.score_images(models.load(tmp_path / "model"), folder / "test" / "hole", store)
     assert table["anomalous"].mean() > 0.8
     one, _ = inspection.score_images(model, folder / "test" / "hole" / "000.png", store)
@@ -110,7 +110,7 @@ def test_fit_takes_a_plain_folder_and_refuses_an_empty_one(folder, tmp_path, sto
     model, _ = inspection.fit_folder(folder / "train" / "good", "gaussian", LITE0, 64, store=store)
     assert model.description.n_training_images == 14
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="0 readable"):
+    with pytest.raises(DataError, match="no folder train/good, and no images"):
         inspection.fit_folder(tmp_path / "empty", "gaussian", LITE0, 64, store=store)
     with pytest.raises(DataError, match="no folder"):
         inspection.fit_folder(tmp_path / "none", "gaussian", LITE0, 64, store=store)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from anomaly_transfer import profiles
-from anomaly_transfer.errors import AnomalyTransferError
+from anomaly_transfer.errors import AnomalyTransferError, DataError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 store_app = typer.Typer(no_args_is_help=True, help="Look at, or clear, what has been computed and kept.")
@@ -256,6 +256,24 @@ def example(
 
 
 @app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="train/good, test/CLASS, ...; or normal images only, as for `fit`.")],
+) -> None:
+    """Look through your folder before any work: what is in it, what is not used, what would mislead a detector."""
+    from anomaly_transfer import folder_check
+    from anomaly_transfer.benchmarks.folder import survey_training
+
+    found = survey_training(folder)
+    checked = folder_check.check(found)
+    for name, fact in checked.facts.items():
+        typer.echo(f"{name + ':':9} {fact}")
+    _report_skipped(found.skipped)
+    _report_warnings(found.notes, checked.warnings)
+    if found.problem:
+        raise DataError(found.problem)
+
+
+@app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="train/good, test/CLASS, optionally ground_truth/CLASS/*_mask.png")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
@@ -278,10 +296,8 @@ def evaluate(
     for name, value in report["localisation"].items():
         typer.echo(f"{name}: {Interval(**value)}")
     _report_skipped(report["skipped"])
-    if report["duplicates"]:
-        typer.echo(
-            f"{len(report['duplicates'])} test image(s) are copies of training images: see the report.", err=True
-        )
+    _report_warnings(report["notes"], report["warnings"])
+    typer.echo(f"Masks: {report['data']['masks']}")
     typer.echo(f"Report: {out / 'report.html'}")
 
 
@@ -296,20 +312,21 @@ def fit(
     device: Device = None,
 ) -> None:
     """Fit on normal images and keep the model (safetensors and JSON)."""
-    from anomaly_transfer import models, outputs
+    from anomaly_transfer import folder_check, models, outputs
     from anomaly_transfer.inspection import fit_folder
 
     outputs.check(out, models.DESCRIPTION)
-    model, skipped = fit_folder(folder, method, backbone, image_size, seed)
+    model, found = fit_folder(folder, method, backbone, image_size, seed)
     model.save(out)
-    _report_skipped(skipped)
+    _report_skipped(found.skipped)
+    _report_warnings(found.notes, folder_check.check(found).warnings)
     typer.echo(f"Model: {out} ({model.description.n_training_images} images, threshold {model.description.threshold})")
 
 
 @app.command()
 def score(
     model: Annotated[Path, typer.Argument(help="A folder that `fit` wrote.")],
-    images: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    images: Annotated[Path, typer.Argument(help="An image, or a folder of images at any depth.")],
     out: Annotated[Path, typer.Option(help="Table of scores.")] = Path("scores.csv"),
     device: Device = None,
 ) -> None:
@@ -356,6 +373,13 @@ def _coordinates(record) -> str:
 def _report_skipped(skipped: dict[str, str]) -> None:
     for why in skipped.values():
         typer.echo(f"Skipped: {why}", err=True)
+
+
+def _report_warnings(notes: list[str], warnings: list[str]) -> None:
+    for note in notes:
+        typer.echo(f"Note: {note}", err=True)
+    for warning in warnings:
+        typer.echo(f"Warning: {warning}", err=True)
 
 
 def entry() -> None:

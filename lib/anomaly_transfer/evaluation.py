@@ -405,10 +405,13 @@ def evaluate_table(
 
     Returns
     -------
-    dict: ``target``, ``all`` and each anomaly class to metrics; ``grade`` to ``spearman`` where there are grades
+    dict: ``target``, ``all`` and each anomaly class to metrics; ``grade`` to ``spearman`` where there are grades. A
+    class of one of these names has the row ``NAME (class)``
     """
     classes = sorted(set(table["anomaly_class"]) - {NORMAL})
-    wanted = {"target": list(target_classes) or classes, "all": classes} | {name: [name] for name in classes}
+    wanted = {"target": list(target_classes) or classes, "all": classes}
+    summaries = (*wanted, "grade")
+    wanted |= {f"{name} (class)" if name in summaries else name: [name] for name in classes}
     result: dict[str, dict[str, Interval]] = {}
     for name, members in wanted.items():
         if name == "all" and members == wanted["target"]:

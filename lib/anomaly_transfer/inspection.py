@@ -12,18 +12,28 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from anomaly_transfer import models, outputs, plots
+from anomaly_transfer import folder_check, models, outputs, plots
 from anomaly_transfer.benchmarks.base import Category
-from anomaly_transfer.benchmarks.folder import UNLABELLED, list_images, not_images, read_folder, sift
+from anomaly_transfer.benchmarks.folder import (
+    UNLABELLED,
+    Survey,
+    printable,
+    survey,
+    survey_images,
+    survey_training,
+)
 from anomaly_transfer.detectors.base import Localiser, pixel_scores
 from anomaly_transfer.errors import DataError, EvaluationError
 from anomaly_transfer.evaluation import Interval, evaluate_table, localisation
-from anomaly_transfer.images import ImageFiles, Images, duplicates
+from anomaly_transfer.fingerprint import digest
+from anomaly_transfer.images import ImageFiles, Images
 from anomaly_transfer.models import Model
 from anomaly_transfer.records import hardware, now, versions
 from anomaly_transfer.store import Store
 
 REPORT = "report.json"
+#: Bytes of a file's name that any file system takes.
+LONGEST_NAME = 255
 N_BOOTSTRAP = 1000
 
 
@@ -53,11 +63,12 @@ def evaluate_folder(
         written.
     """
     outputs.check(out, REPORT)
-    category = read_folder(folder)
+    found = survey(folder)
+    category, checked = found.category(), folder_check.check(found)
     everything = category.annotations.open()
     train, test = (np.flatnonzero(everything["part"] == part) for part in ("train", "test"))
     if not len(test):
-        raise DataError(f"{folder} has no images under test/: nothing to score.")
+        raise DataError(f"{folder} has no images under test/: nothing to score.{found.unused}")
     train_images, test_images = category.images.take(train), category.images.take(test)
     model, _ = models.fit(train_images, method, backbone, image_size, seed, store)
     scored = _score(model, test_images, store)
@@ -69,8 +80,11 @@ def evaluate_folder(
         "folder": category.name,
         "model": model.description.model_dump(mode="json"),
         "counts": table["anomaly_class"].value_counts().to_dict(),
+        "data": checked.facts,
+        "notes": found.notes,
+        "warnings": checked.warnings,
         "skipped": category.skipped,
-        "duplicates": everything["id"].iloc[duplicates(category.images, train, test)].to_list(),
+        "duplicates": checked.duplicates,
         "metrics": _metrics(table, seed),
         "localisation": _localisation(category, test, scored.maps, model.description.image_size, seed),
         "provenance": {"versions": versions(), "hardware": hardware(), "date": now()},
@@ -84,27 +98,29 @@ def evaluate_folder(
 
 
 def score_images(model: Model, source: Path, store: Store | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Score one image, or all images directly in a folder, with a kept model.
+    """Score one image, or all images at any depth below a folder, with a kept model.
 
     Returns
     -------
-    table with the columns image, score and (if the model has a threshold) anomalous; and the files skipped
+    table with the columns image, score and (if the model has a threshold) anomalous; and the files skipped, or read
+    otherwise than those that the model was fitted on
 
     Raises
     ------
     DataError
         If there is nothing to score.
     """
-    if not source.exists():
-        raise DataError(f"There is no file or folder {source}.")
-    readable, skipped = sift(list_images(source) if source.is_dir() else [source])
-    if source.is_dir():
-        skipped = not_images(source) | skipped
-    paths = sorted(readable)
+    found, bit_depth = survey_images(source), model.description.bit_depth
+    paths, skipped = tuple(found.files["path"]), found.skipped
     if not paths:
-        raise DataError(f"{source} holds no image that can be read. " + " ".join(skipped.values()))
-    table = pd.DataFrame({"image": [str(path) for path in paths]})
-    table["score"] = _score(model, ImageFiles(tuple(paths)), store).scores
+        raise DataError(f"{printable(source)} holds no image that can be read.{found.unused}")
+    if found.bit_depth != bit_depth and found.files["largest"].any():
+        skipped[printable(source)] = (
+            f"The images use {found.bit_depth} of 16 bits, the model was fitted on {bit_depth} and reads them so: if "
+            "they are of another camera or program, fit again."
+        )
+    table = pd.DataFrame({"image": [printable(path) for path in paths]})
+    table["score"] = _score(model, ImageFiles(paths, bit_depth), store).scores
     if model.description.threshold is not None:
         table["anomalous"] = table["score"] > model.description.threshold
     return table, skipped
@@ -117,28 +133,23 @@ def fit_folder(
     image_size: int | None = None,
     seed: int = 0,
     store: Store | None = None,
-) -> tuple[Model, dict[str, str]]:
+) -> tuple[Model, Survey]:
     """Fit on normal images: ``train/good`` of an MVTec layout, or all images directly in the folder.
 
     Returns
     -------
-    the model, and the files skipped
+    the model, and what was found in the folder
 
     Raises
     ------
     DataError
         If fewer than two images can be read.
     """
-    good = folder / "train" / "good"
-    place = good if good.is_dir() else folder
-    if not place.is_dir():
-        raise DataError(f"There is no folder {place}.")
-    readable, skipped = sift(list_images(place))
-    skipped = not_images(place) | skipped
-    if len(readable) < 2:
-        raise DataError(f"{place} holds {len(readable)} readable image(s): at least 2 normal images are needed.")
-    model, _ = models.fit(ImageFiles(tuple(sorted(readable))), method, backbone, image_size, seed, store)
-    return model, skipped
+    found = survey_training(folder)
+    if found.problem:
+        raise DataError(found.problem)
+    model, _ = models.fit(found.images("train"), method, backbone, image_size, seed, store)
+    return model, found
 
 
 @dataclass
@@ -188,11 +199,19 @@ def _write_heat_maps(
     low, high = np.min([patches.min() for patches in maps]), np.max([patches.max() for patches in maps])
     pictures = {}
     for name, image, patches in zip(ids, (images[index] for index in range(len(images))), maps, strict=True):
-        path = Path("heat_maps") / Path(name).with_suffix(".png")
+        path = _heat_map(name)
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         plots.overlay(image, pixel_scores(patches, image_size), low, high).save(out / path)
         pictures[name] = path.as_posix()
     return pictures
+
+
+def _heat_map(name: str) -> Path:
+    """Where the heat map of an image lies in a report: two images that differ in their suffix have two."""
+    path = Path("heat_maps") / f"{name}.png"
+    if len(path.name.encode()) > LONGEST_NAME:
+        path = path.with_name(f"{digest(name)}.png")
+    return path
 
 
 def _html(report: dict, table: pd.DataFrame, pictures: dict[str, str]) -> str:

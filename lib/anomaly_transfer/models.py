@@ -36,6 +36,8 @@ class Description(BaseModel):
     backbone: str
     weights_sha256: str
     image_size: int
+    #: How images with more than 8 bits are read, see ``images.read_image``.
+    bit_depth: int = 16
     threshold: float | None
     false_alarm_rate: float
     n_training_images: int
@@ -111,6 +113,7 @@ def fit(
         backbone=backbone,
         weights_sha256=network.weights_sha256,
         image_size=image_size or network.image_size,
+        bit_depth=images.bit_depth,
         threshold=None,
         false_alarm_rate=FALSE_ALARM_RATE,
         n_training_images=len(images),

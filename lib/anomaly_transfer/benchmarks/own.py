@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
-from anomaly_transfer.benchmarks.folder import UNLABELLED, read_folder
+from anomaly_transfer.benchmarks.folder import UNLABELLED, has_layout, read_folder
 
 
 class Own(Benchmark):
@@ -17,7 +17,7 @@ class Own(Benchmark):
     )
     splits = ("official",)
     groups = "each image is its own group: keep all images of one object on one side, in train or in test"
-    traps = ("Files that cannot be read, and masks of another size than their image, are left out and counted.",)
+    traps = ("Whatever is not used is named with its reason.",)
     licence = "yours"
     citation = "bergmann2021"
     size = "any"
@@ -31,7 +31,7 @@ class Own(Benchmark):
         """Names of the folders there are."""
         if not self.folder.is_dir():
             return ()
-        return tuple(sorted(path.name for path in self.folder.iterdir() if (path / "train" / "good").is_dir()))
+        return tuple(sorted(path.name for path in self.folder.iterdir() if has_layout(path)))
 
     def available(self) -> tuple[str, ...]:
         return self.categories
