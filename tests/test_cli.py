@@ -1,5 +1,6 @@
 """The command line as a user meets it: words in, output and exit code out."""
 
+import os
 import re
 import subprocess
 import sys
@@ -136,6 +137,45 @@ def test_evaluate_fit_and_score(run, mvtec_folder, tmp_path):
     result = run("score", tmp_path / "model", mvtec_folder / "test" / "hole", "--out", tmp_path / "scores.csv")
     assert result.returncode == 0, result.stderr
     assert "6 images" in result.stdout
+
+
+def test_nothing_of_somebody_else_is_written_over(run, mvtec_folder, tmp_path):
+    fast = ("--image-size", "64", "--method", "gaussian")
+    fit, score = (
+        ("fit", mvtec_folder, "--out", tmp_path / "model", *fast),
+        ("score", tmp_path / "model", mvtec_folder / "test" / "hole"),
+    )
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("mine")
+    refused = run(*fit)
+    assert refused.returncode == 1
+    assert "did not write, or was changed since (model.json)" in refused.stderr
+    assert (tmp_path / "model" / "model.json").read_text() == "mine"
+    assert run(*fit, "--force").returncode == 0
+    assert (tmp_path / "model" / "model.json~").read_text() == "mine"
+    (tmp_path / "model" / "model.json~").unlink()
+    again = run(*fit)
+    assert again.returncode == 0, again.stderr
+    assert "14 images promise" in again.stdout
+    out = tmp_path / "thesis.csv"
+    out.write_text("mine")
+    refused = run(*score, "--out", out)
+    assert refused.returncode == 1
+    assert "is there already" in refused.stderr
+    assert out.read_text() == "mine"
+    assert run(*score, "--out", out, "--force").returncode == 0
+    assert out.read_text().startswith("image,score,anomalous")
+    full = run(*score, "--out", "/dev/full")
+    assert full.returncode == 1
+    assert "/dev/full cannot be written" in full.stderr
+
+
+def test_names_that_are_no_text_can_be_printed(tmp_path):
+    """In a process of its own: here the streams are not those of a terminal."""
+    command = [sys.executable, "-m", "anomaly_transfer.cli", "fit", os.fsencode(tmp_path) + b"/caf\xe9"]
+    result = subprocess.run(command, capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": "utf-8"})
+    assert result.returncode == 1
+    assert result.stderr.startswith(b"Error: There is no folder")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from sklearn.metrics import roc_auc_score
 from tests.conftest import both_features, map_features, pooled_features
 
 from anomaly_transfer import detectors, models
-from anomaly_transfer.detectors.combined import LEAST
+from anomaly_transfer.detectors.base import LEAST
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 from anomaly_transfer.views import MAP
