@@ -76,7 +76,7 @@ class CombinedDetector(Localiser):
     def _scored(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         centre, spread, parts = self.state_["centre"], self.state_["spread"], self._restored()
         scores, heat = [], []
-        for batch in features.batches():
+        for batch in features.batches(16):
             logs, maps = _evidence(parts, batch)
             scores.append(((logs - centre) / spread).sum(axis=1))
             heat.append(sum((log_map - centre[k]) / spread[k] for k, log_map in maps.items()))
