@@ -57,7 +57,7 @@ executions.told("20_own", profile)
 #
 # | Folder | Holds | Is it needed? |
 # |---|---|---|
-# | `train/good` | normal pictures to learn from | yes: two at least, ten for a threshold, fifty to begin in earnest |
+# | `train/good` | normal pictures to learn from | yes: two at least, ten for a threshold, fifty to begin in earnest; the report says what they can promise |
 # | `test/good` | normal pictures of *other* parts, other places, other days | to know how often it is wrong |
 # | `test/NAME` | pictures with the defect `NAME` | to know what it finds |
 # | `ground_truth/NAME` | masks, `PICTURE_mask.png`, black but for the defect | only to measure heat maps |
@@ -127,7 +127,9 @@ explorers.scores(scores, list(scores["picture"]), threshold)
 alarms = scores.groupby("anomaly_class")["anomalous"].agg(["sum", "size"])
 others = alarms.drop(index=NORMAL)
 Markdown(
-    f"The threshold was set so that {report['model']['false_alarm_rate']:.0%} of normal pictures of *known* places lie above it. Of the "
+    f"The threshold was set so that {report['model']['false_alarm_rate']:.0%} of normal pictures of *known* places lie above it; what "
+    f"{report['model']['n_training_images']} pictures can promise (with {models.CONFIDENCE:.0%} confidence) is no more than that it is at most "
+    f"{report['model']['false_alarm_bound']:.0%}. Of the "
     f"{alarms.loc[NORMAL, 'size']} normal test pictures, from places that the detector has never seen, {alarms.loc[NORMAL, 'sum']} do "
     f"({alarms.loc[NORMAL, 'sum'] / alarms.loc[NORMAL, 'size']:.0%}). Found: "
     + ", ".join(
@@ -153,7 +155,7 @@ figure = plots.image_sheet(
 # %% [markdown]
 # ## Keep it, and use it tomorrow
 #
-# A fitted detector is two files without any code in them. `anomaly-transfer fit FOLDER --out model` writes them, and `anomaly-transfer score model NEW_PICTURES` uses them: today,
+# A fitted detector is two files without any code in them (and a hidden list of them, by which the program knows its own files and writes over no others). `anomaly-transfer fit FOLDER --out model` writes them, and `anomaly-transfer score model NEW_PICTURES` uses them: today,
 # tomorrow, on another machine. Here, with the test pictures that have a crack (the first four are shown):
 
 # %%

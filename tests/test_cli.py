@@ -1,5 +1,6 @@
 """The command line as a user meets it: words in, output and exit code out."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -181,6 +182,46 @@ def test_warnings_are_told_by_evaluate_and_fit(run, mvtec_folder, tmp_path):
         result = run(command, folder, *words, tmp_path / command)
         assert result.returncode == 0, result.stderr
         assert "Warning: 3 training image(s) are copies of others" in result.stderr
+
+
+def test_nothing_of_somebody_else_is_written_over(run, mvtec_folder, tmp_path):
+    fast = ("--image-size", "64", "--method", "gaussian")
+    fit, score = (
+        ("fit", mvtec_folder, "--out", tmp_path / "model", *fast),
+        ("score", tmp_path / "model", mvtec_folder / "test" / "hole"),
+    )
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("mine")
+    refused = run(*fit)
+    assert refused.returncode == 1
+    assert "did not write, or was changed since (model.json)" in refused.stderr
+    assert (tmp_path / "model" / "model.json").read_text() == "mine"
+    assert run(*fit, "--force").returncode == 0
+    assert (tmp_path / "model" / "model.json~").read_text() == "mine"
+    (tmp_path / "model" / "model.json~").unlink()
+    again = run(*fit)
+    assert again.returncode == 0, again.stderr
+    assert "14 images promise" in again.stdout
+    out = tmp_path / "thesis.csv"
+    out.write_text("mine")
+    refused = run(*score, "--out", out)
+    assert refused.returncode == 1
+    assert "is there already" in refused.stderr
+    assert out.read_text() == "mine"
+    assert run(*score, "--out", out, "--force").returncode == 0
+    assert out.read_text().startswith("image,score,anomalous")
+    full = run(*score, "--out", "/dev/full")
+    assert full.returncode == 1
+    assert "/dev/full cannot be written" in full.stderr
+
+
+def test_names_that_are_no_text_can_be_printed(tmp_path):
+    """In a process of its own: here the streams are not those of a terminal."""
+    pytest.importorskip("skimage")
+    command = [sys.executable, "-m", "anomaly_transfer.cli", "example", os.fsencode(tmp_path) + b"/caf\xe9"]
+    result = subprocess.run(command, capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": "utf-8"})
+    assert result.returncode == 0, result.stderr
+    assert rb"caf\udce9" in result.stdout
 
 
 @pytest.mark.parametrize(

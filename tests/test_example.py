@@ -55,11 +55,21 @@ def test_the_seed_decides(written, tmp_path):
 
 
 def test_what_is_there_stays(tmp_path):
-    (tmp_path / "thesis.txt").write_text("x")
-    for place in (tmp_path, tmp_path / "thesis.txt"):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("x")
+    for place in (folder, folder / "thesis.txt"):
         with pytest.raises(DataError, match="choose another folder"):
             example.write(place)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_a_neighbour_is_left_alone(tmp_path):
+    (tmp_path / "mine.partial").mkdir()
+    (tmp_path / "mine.partial" / "thesis.txt").write_text("x")
+    example.write(tmp_path / "mine")
+    assert (tmp_path / "mine.partial" / "thesis.txt").read_text() == "x"
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"train", "test", "ground_truth"}
 
 
 def test_pictures_differ_in_place_and_light_and_masks_go_with_them():

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from anomaly_transfer import inspection, models
+from anomaly_transfer.benchmarks.folder import printable
 from anomaly_transfer.errors import DataError
 
 LITE0 = "efficientnet_lite0"
@@ -72,7 +75,7 @@ def test_an_output_folder_with_other_things_is_left_alone(folder, tmp_path, stor
     out.mkdir()
     (out / "thesis.txt").write_text("x")
     with pytest.raises(DataError, match="choose another --out"):
-        inspection.evaluate_folder(folder, out, "gaussian", LITE0, 64, store=store)
+        inspection.evaluate_folder(tmp_path / "not even looked at", out, "gaussian", LITE0, 64, store=store)
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
 
 
@@ -80,6 +83,88 @@ def test_an_earlier_report_is_replaced(folder, tmp_path, store):
     for seed in (0, 1):
         report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, seed, store)
     assert report["model"]["seed"] == 1
+
+
+def test_notes_in_a_report_stop_the_next_one_before_any_work_and_are_kept(folder, tmp_path, store):
+    out = tmp_path / "report"
+    inspection.evaluate_folder(folder, out, "patch-memory", LITE0, 64, store=store)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"\(notes.txt\)"):
+        inspection.evaluate_folder(tmp_path / "not even looked at", out, "gaussian", LITE0, 64, store=store)
+    inspection.evaluate_folder(folder, out, "gaussian", LITE0, 64, store=store, force=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (out / "heat_maps").exists()
+
+
+#: No file of a person must lose a run: formulas, other scripts, and bytes that are no text.
+NAMES = ["$\\frac{1$", "\u8868\u9762\u306e\u50b7", "x" * 200, "<b>&amp;", os.fsdecode(b"caf\xe9"), "a#b?c%d"]
+
+
+@pytest.mark.parametrize("method", ["gaussian", "patch-memory"])
+def test_no_name_loses_a_run(folder, tmp_path, store, method):
+    hole = folder / "test" / "hole"
+    for name, path in zip(NAMES, sorted(hole.iterdir()), strict=True):
+        (folder / "test" / name).mkdir()
+        path.rename(folder / "test" / name / f"{name}.png")
+    shutil.rmtree(folder / "ground_truth")
+    (folder / "test" / "good" / NAMES[4]).write_text("no image")
+    out = tmp_path / "out"
+    report = inspection.evaluate_folder(folder, out, method, LITE0, 64, store=store)
+    text = [printable(name) for name in NAMES]
+    assert report["counts"] == {"normal": 6} | dict.fromkeys(text, 1)
+    assert report == json.loads((out / "report.json").read_text())
+    scores = pd.read_csv(out / "scores.csv")
+    assert set(scores["anomaly_class"]) == {"normal", *text}
+    page = BeautifulSoup((out / "report.html").read_text(encoding="utf-8"), "html.parser")
+    assert all(name in page.get_text() for name in text)
+    pictures = [tag["src"] for tag in page.find_all("img") if not tag["src"].startswith("data:")]
+    assert len(pictures) == (12 if method == "patch-memory" else 0)
+    assert all(os.path.exists(os.fsencode(out) + b"/" + unquote_to_bytes(src)) for src in pictures)
+
+
+def test_the_same_name_with_two_suffixes_has_two_heat_maps(folder, tmp_path, store):
+    with Image.open(folder / "test" / "good" / "000.png") as picture:
+        picture.save(folder / "test" / "hole" / "000.bmp")
+    inspection.evaluate_folder(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
+    pictures = {path.name: path.read_bytes() for path in (tmp_path / "out" / "heat_maps" / "test" / "hole").iterdir()}
+    assert len(pictures) == 7
+    assert pictures["000.png.png"] != pictures["000.bmp.png"]
+
+
+def test_names_that_are_no_text_can_be_scored(folder, tmp_path, store):
+    model, _ = inspection.fit_folder(folder, "gaussian", LITE0, 64, store=store)
+    (folder / "test" / "hole" / "000.png").rename(folder / "test" / "hole" / (NAMES[4] + ".png"))
+    table, _ = inspection.score_images(model, folder / "test" / "hole", store)
+    table.to_csv(tmp_path / "scores.csv", index=False)
+    assert len(pd.read_csv(tmp_path / "scores.csv")) == 6
+
+
+@pytest.mark.parametrize(("kept", "few"), [(1, True), (3, True), (4, False)])
+@pytest.mark.parametrize("kind", ["good", "hole"])
+def test_an_interval_needs_a_few_images_of_each_kind(folder, tmp_path, store, kind, kept, few):
+    for path in sorted((folder / "test" / kind).iterdir())[kept:]:
+        path.unlink()
+    report = inspection.evaluate_folder(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
+    found = report["metrics"]["hole"]["auroc"]
+    assert (found["low"] is None) == (found["high"] is None) == few
+    words = "too few images for an interval"
+    assert (words in inspection.shown(found)) == few
+    assert (report["localisation"]["pro"]["low"] is None) == (few and kind == "hole")
+    assert (words in (tmp_path / "out" / "report.html").read_text()) == few
+
+
+def test_the_report_says_what_the_threshold_promises(folder, tmp_path, store):
+    report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+    assert report["promise"] in (tmp_path / "out" / "report.html").read_text()
+    assert report["model"]["false_alarm_bound"] == models.false_alarm_bound(14, 0.05)
+
+
+def test_long_pictures_stay_long(folder, tmp_path, store):
+    with Image.open(folder / "test" / "hole" / "000.png") as picture:
+        picture.resize((256, 64)).save(folder / "test" / "hole" / "000.png")
+    inspection.evaluate_folder(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
+    with Image.open(tmp_path / "out" / "heat_maps" / "test" / "hole" / "000.png") as picture:
+        assert picture.size == (2 * 128 + 4, 32)
 
 
 def test_nothing_to_score_is_a_clear_error(folder, tmp_path, store):

@@ -56,9 +56,20 @@ def test_stacked_pictures_keep_their_order_and_pixels():
 def test_overlay_uses_the_common_scale():
     image = Image.new("L", (20, 10), 128)
     cold, hot = (np.asarray(plots.overlay(image, np.full((8, 8), v), 0.0, 1.0)) for v in (0.0, 1.0))
-    assert cold.shape == (8, 20, 3)
-    assert np.array_equal(cold[:, :8], hot[:, :8])
-    assert hot[:, 12:].mean() > cold[:, 12:].mean() + 50
+    # Twice as wide as it is high, and as many pixels as scores, twice.
+    assert cold.shape == (6, 2 * 11 + 4, 3)
+    assert np.array_equal(cold[:, :11], hot[:, :11])
+    assert hot[:, 15:].mean() > cold[:, 15:].mean() + 50
+
+
+def test_the_heat_is_where_the_scores_are_in_pictures_of_any_shape():
+    scores = np.zeros((64, 64))
+    scores[48:, :16] = 1.0
+    found = np.asarray(plots.overlay(Image.new("L", (400, 100), 0), scores, 0.0, 1.0)).astype(int)
+    assert found.shape == (32, 2 * 128 + 4, 3)
+    heat = found[:, 132:].sum(axis=2)
+    assert heat[24:, :32].mean() > heat.mean() + 200
+    assert plots.overlay(Image.new("L", (5000, 1)), scores, 0.0, 1.0).height == 1
 
 
 def test_a_heat_map_of_constant_scores_is_drawn():
@@ -75,6 +86,19 @@ def test_histograms_name_each_class_with_its_count():
     table = pd.DataFrame({"score": np.arange(6.0), "anomaly_class": ["hole"] * 2 + ["normal"] * 4})
     labels = [text.get_text() for text in plots.score_histogram(table, 3.0).axes[0].get_legend().get_texts()]
     assert labels == ["threshold", "normal (4)", "hole (2)"] or labels == ["normal (4)", "hole (2)", "threshold"]
+
+
+def test_names_of_classes_are_no_formulas_and_many_of_them_cover_no_bars():
+    names = ["normal", "$\\frac{1$", *(f"a long name of a defect, the {k}th" for k in range(8))]
+    table = pd.DataFrame({"score": np.arange(20.0), "anomaly_class": names * 2})
+    figure = plots.score_histogram(table, 3.0)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
+    bare = plots.score_histogram(table, 3.0, names=False)
+    assert not bare.legends
+    assert bare.axes[0].get_legend() is None
+    assert len(set(plots.class_colours(table["anomaly_class"]).values())) == 10
 
 
 def test_equal_figures_are_equal_files(tmp_path):

@@ -89,6 +89,16 @@ def separability(where, seed=0, groups=80):
     return found["separability"], found["margin"]
 
 
+def test_a_class_that_the_target_lacks_is_left_out():
+    """Its images were all dealt to the source."""
+    table = pd.DataFrame(
+        {"group": list("aabbccdd"), "anomaly_class": [NORMAL, "x", NORMAL, NORMAL, "x", "y", "y", "y"]}
+    )
+    domain = relations.Domains(None, table, np.array([4, 5, 6, 7]), np.array([0, 1, 2, 3]))
+    assert [len(part) for part in relations.matched(domain, "y", 40, np.random.default_rng(0))] == [0, 0]
+    assert [len(part) for part in relations.matched(domain, "x", 40, np.random.default_rng(0))] == [1, 1]
+
+
 def test_separability_and_margin():
     auroc, margin = separability(9)
     assert auroc.value > 0.99

@@ -161,6 +161,43 @@ def test_prune_removes_what_is_old_and_what_was_left(store, lite0, some_images):
     assert store.sizes().loc["features", "entries"] == 0
 
 
+def test_prune_leaves_alone_what_is_no_entry_and_what_is_being_written(store):
+    kind = store.root / "features"
+    kind.mkdir(parents=True)
+    (kind / "stray.txt").write_text("mine")
+    for name in ("held.partial", "done", "whole"):
+        (kind / name).mkdir()
+        (kind / name / "level.npy").write_bytes(b"12345")
+    held = [store.locked("features", name) for name in ("held", "done")]
+    for lock in held:
+        lock.__enter__()
+    begun = time.time()
+    assert store.prune() == 5
+    assert time.time() - begun < 5, "it waited for a writer"
+    assert {path.name for path in kind.iterdir()} == {"stray.txt", "held.partial", "done"}
+    for lock in held:
+        lock.__exit__(None, None, None)
+    assert store.prune() == 10
+
+
+def test_prune_meets_a_writer_that_renames_its_entry(store, monkeypatch):
+    """Between the listing and the look into it, the entry is published under another name."""
+    kind = store.root / "features"
+    (kind / "one.partial").mkdir(parents=True)
+    (kind / "one.partial" / "level.npy").write_bytes(b"12345")
+    original = module.FileLock
+
+    class Late(original):
+        def acquire(self, *args, **kwargs):
+            if (kind / "one.partial").exists():
+                (kind / "one.partial").rename(kind / "one")
+            return super().acquire(*args, **kwargs)
+
+    monkeypatch.setattr(module, "FileLock", Late)
+    assert store.prune(unused_days=1) == 0
+    assert (kind / "one" / "level.npy").exists()
+
+
 def test_nothing_in_the_store_is_a_pickle(store, lite0, some_images):
     store.features(some_images, lite0, 64, engine="eager")
     for file in (store.root / "features").glob("*/*.npy"):

@@ -5,6 +5,7 @@ Imports stand inside the commands, since torch takes seconds: help and the light
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,10 @@ Method = Annotated[str, typer.Option(help="Detector, optionally with levels: gau
 Network = Annotated[str, typer.Option(help="efficientnet_lite0/1/2 or any timm model whose weights can be had.")]
 ImageSize = Annotated[int | None, typer.Option(min=32, help="Network input, pixels; default: the backbone's own.")]
 Seed = Annotated[int, typer.Option(min=0)]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Write into a folder that holds other things; they stay, those in the way as NAME~."),
+]
 
 
 def _use(name: str | None) -> str | None:
@@ -281,20 +286,21 @@ def evaluate(
     backbone: Network = DEFAULT_BACKBONE,
     image_size: ImageSize = None,
     seed: Seed = 0,
+    force: Force = False,
     device: Device = None,
 ) -> None:
     """Fit on your own normal images, score the others, and write a report."""
-    from anomaly_transfer.evaluation import Interval
-    from anomaly_transfer.inspection import evaluate_folder
+    from anomaly_transfer.inspection import evaluate_folder, shown
 
-    report = evaluate_folder(folder, out, method, backbone, image_size, seed)
+    report = evaluate_folder(folder, out, method, backbone, image_size, seed, force=force)
     for name, metrics in report["metrics"].items():
         if "auroc" in metrics:
-            typer.echo(f"{name}: AUROC {Interval(**metrics['auroc'])}")
+            typer.echo(f"{name}: AUROC {shown(metrics['auroc'])}")
     if not report["metrics"]:
         typer.echo("No AUROC: the test images are not of both kinds, test/good and defects.", err=True)
     for name, value in report["localisation"].items():
-        typer.echo(f"{name}: {Interval(**value)}")
+        typer.echo(f"{name}: {shown(value)}")
+    typer.echo(f"Threshold: {report['promise']}")
     _report_skipped(report["skipped"])
     _report_warnings(report["notes"], report["warnings"])
     typer.echo(f"Masks: {report['data']['masks']}")
@@ -309,34 +315,38 @@ def fit(
     backbone: Network = DEFAULT_BACKBONE,
     image_size: ImageSize = None,
     seed: Seed = 0,
+    force: Force = False,
     device: Device = None,
 ) -> None:
     """Fit on normal images and keep the model (safetensors and JSON)."""
-    from anomaly_transfer import folder_check, models, outputs
+    from anomaly_transfer import folder_check, outputs
     from anomaly_transfer.inspection import fit_folder
 
-    outputs.check(out, models.DESCRIPTION)
-    model, found = fit_folder(folder, method, backbone, image_size, seed)
-    model.save(out)
+    with outputs.replacing(out, force) as made:
+        model, found = fit_folder(folder, method, backbone, image_size, seed)
+        model.write(made)
     _report_skipped(found.skipped)
     _report_warnings(found.notes, folder_check.check(found).warnings)
-    typer.echo(f"Model: {out} ({model.description.n_training_images} images, threshold {model.description.threshold})")
+    fitted = model.description
+    typer.echo(f"Model: {out} ({fitted.n_training_images} images)")
+    typer.echo(f"Threshold: {'none' if fitted.threshold is None else f'{fitted.threshold:.4g}'}, {fitted.promise}")
 
 
 @app.command()
 def score(
     model: Annotated[Path, typer.Argument(help="A folder that `fit` wrote.")],
     images: Annotated[Path, typer.Argument(help="An image, or a folder of images at any depth.")],
-    out: Annotated[Path, typer.Option(help="Table of scores.")] = Path("scores.csv"),
+    out: Annotated[Path, typer.Option(help="Table of scores: a new file.")] = Path("scores.csv"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     device: Device = None,
 ) -> None:
     """Score new images with a kept model."""
     from anomaly_transfer import models, outputs
     from anomaly_transfer.inspection import score_images
 
-    outputs.check(out)
-    table, skipped = score_images(models.load(model), images)
-    table.to_csv(out, index=False)
+    with outputs.writing(out, force) as made:
+        table, skipped = score_images(models.load(model), images)
+        table.to_csv(made, index=False)
     _report_skipped(skipped)
     flagged = f", {int(table['anomalous'].sum())} above the threshold" if "anomalous" in table else ""
     typer.echo(f"Scores: {out} ({len(table)} images{flagged})")
@@ -384,6 +394,9 @@ def _report_warnings(notes: list[str], warnings: list[str]) -> None:
 
 def entry() -> None:
     """Run the command line; an expected error is one line, not a traceback."""
+    # A file's name need not be text.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()
     except (AnomalyTransferError, ValueError, OSError) as error:

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from anomaly_transfer import synthetic
+from anomaly_transfer import outputs, synthetic
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.inspection import evaluate_folder
 from anomaly_transfer.labels import NORMAL
@@ -56,27 +56,26 @@ def write(folder: Path, seed: int = 0) -> Path:
     DataError
         If the folder holds something, or scikit-image is missing.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is there already and not empty: choose another folder for the example.")
-    rng = np.random.default_rng(seed)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    with outputs.creating(folder, "the example") as made:
+        _write(made, np.random.default_rng(seed))
+    return folder
+
+
+def _write(folder: Path, rng: np.random.Generator) -> None:
     for number, place in enumerate(rng.permutation(PLACES)):
         wall = _wall(place)
         if number < TRAINED:
             for picture in range(PER_PLACE):
-                _save(photographed(rng, wall)[0], partial / "train" / "good" / f"place{place:02}-{picture}.jpg")
+                _save(photographed(rng, wall)[0], folder / "train" / "good" / f"place{place:02}-{picture}.jpg")
             continue
         for picture in range(GOOD):
-            _save(photographed(rng, wall)[0], partial / "test" / "good" / f"place{place:02}-{picture}.jpg")
+            _save(photographed(rng, wall)[0], folder / "test" / "good" / f"place{place:02}-{picture}.jpg")
         for kind in DEFECTS:
             for picture in range(DEFECTIVE):
                 taken, where = _damaged(wall, kind, rng)
                 name = f"place{place:02}-{picture}"
-                _save(taken, partial / "test" / kind / f"{name}.jpg")
-                _save(where, partial / "ground_truth" / kind / f"{name}_mask.png")
-    shutil.rmtree(folder, ignore_errors=True)
-    return partial.rename(folder)
+                _save(taken, folder / "test" / kind / f"{name}.jpg")
+                _save(where, folder / "ground_truth" / kind / f"{name}_mask.png")
 
 
 def photographed(rng: np.random.Generator, *layers: np.ndarray) -> list[Image.Image]:

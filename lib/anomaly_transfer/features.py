@@ -248,14 +248,14 @@ def extract(
     image_size: int,
     folder: Path,
     levels: Sequence[str] | None = None,
-    batch_size: int = 32,
+    batch_size: int = 8,
     device: str | None = None,
     engine: str | None = None,
 ) -> None:
     """Extract features of all images into ``folder``, one ``LEVEL.npy`` a level.
 
     Memory does not grow with the number of images: results are appended to the files, and at most two batches of
-    images are held.
+    images are held. On a CPU, what the network makes of one batch is the largest thing in memory.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 import numpy as np
@@ -27,6 +28,7 @@ from anomaly_transfer.errors import DataError, EvaluationError
 from anomaly_transfer.evaluation import Interval, evaluate_table, localisation
 from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.images import ImageFiles, Images
+from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.models import Model
 from anomaly_transfer.records import hardware, now, versions
 from anomaly_transfer.store import Store
@@ -35,6 +37,10 @@ REPORT = "report.json"
 #: Bytes of a file's name that any file system takes.
 LONGEST_NAME = 255
 N_BOOTSTRAP = 1000
+#: Images of each kind, normal and anomalous, below which there is no interval. Of three a bootstrap draws one three
+#: times in a ninth of all resamples, more than it cuts off at either end; and three of each are ranked perfectly by
+#: chance one time in twenty.
+FEW = 4
 
 
 def evaluate_folder(
@@ -45,6 +51,7 @@ def evaluate_folder(
     image_size: int | None = None,
     seed: int = 0,
     store: Store | None = None,
+    force: bool = False,
 ) -> dict:
     """Fit on ``train/good`` of a folder in the MVTec AD layout, score ``test``, and write everything to ``out``.
 
@@ -59,10 +66,16 @@ def evaluate_folder(
     Raises
     ------
     DataError
-        If the folder has another layout, there is nothing to score, or ``out`` holds something else or cannot be
-        written.
+        If the folder has another layout, or there is nothing to score; and what
+        :func:`anomaly_transfer.outputs.replacing` raises, which ``force`` is explained in.
     """
-    outputs.check(out, REPORT)
+    with outputs.replacing(out, force) as made:
+        return _evaluate(folder, made, method, backbone, image_size, seed, store)
+
+
+def _evaluate(
+    folder: Path, out: Path, method: str, backbone: str, image_size: int | None, seed: int, store: Store | None
+) -> dict:
     found = survey(folder)
     category, checked = found.category(), folder_check.check(found)
     everything = category.annotations.open()
@@ -79,6 +92,7 @@ def evaluate_folder(
     report = {
         "folder": category.name,
         "model": model.description.model_dump(mode="json"),
+        "promise": model.description.promise,
         "counts": table["anomaly_class"].value_counts().to_dict(),
         "data": checked.facts,
         "notes": found.notes,
@@ -89,11 +103,10 @@ def evaluate_folder(
         "localisation": _localisation(category, test, scored.maps, model.description.image_size, seed),
         "provenance": {"versions": versions(), "hardware": hardware(), "date": now()},
     }
-    with outputs.replacing(out, REPORT) as made:
-        pictures = _write_heat_maps(made, test_images, table["id"], scored.maps, model.description.image_size)
-        table.drop(columns=["group", "grade", "part"]).to_csv(made / "scores.csv", index=False)
-        (made / "report.html").write_text(_html(report, table, pictures), encoding="utf-8")
-        (made / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    pictures = _write_heat_maps(out, test_images, table["id"], scored.maps, model.description.image_size)
+    table.drop(columns=["group", "grade", "part"]).to_csv(out / "scores.csv", index=False)
+    (out / "report.html").write_text(_html(report, table, pictures), encoding="utf-8")
+    (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
@@ -174,7 +187,28 @@ def _metrics(table: pd.DataFrame, seed: int) -> dict[str, dict[str, dict]]:
     except EvaluationError:
         return {}
     found.pop("target")
-    return {name: {metric: value.model_dump() for metric, value in values.items()} for name, values in found.items()}
+    counts = labelled["anomaly_class"].value_counts()
+    of = {name: counts.get(name, counts.drop(NORMAL).sum()) for name in found}
+    return {
+        name: {metric: _interval(value, min(counts[NORMAL], of[name])) for metric, value in values.items()}
+        for name, values in found.items()
+    }
+
+
+def _interval(value: Interval, n: int) -> dict[str, float | None]:
+    """An interval as the report keeps it: without bounds where one of the two kinds has fewer than ``FEW`` images."""
+    return value.model_dump() if n >= FEW else {"value": value.value, "low": None, "high": None}
+
+
+def shown(value: dict[str, float | None]) -> str:
+    """A metric of a report, in words.
+
+    >>> shown({"value": 1.0, "low": None, "high": None})
+    '1.000 (too few images for an interval)'
+    """
+    if value["low"] is None:
+        return f"{value['value']:.3f} (too few images for an interval)"
+    return str(Interval.model_validate(value))
 
 
 def _localisation(
@@ -186,36 +220,35 @@ def _localisation(
     masks = category.masks(test, image_size)
     known = [(patches, mask) for patches, mask in zip(maps, masks, strict=True) if mask is not None]
     pixels = [pixel_scores(patches, image_size) for patches, _ in known]
+    defective = [mask.any() for _, mask in known]
     found = localisation(pixels, [mask for _, mask in known], N_BOOTSTRAP, seed)
-    return {name: value.model_dump() for name, value in found.items()}
+    return {name: _interval(value, int(np.sum(defective))) for name, value in found.items()}
 
 
 def _write_heat_maps(
     out: Path, images: Images, ids: pd.Series, maps: list[np.ndarray] | None, image_size: int
-) -> dict[str, str]:
-    """One picture an image, all on one colour scale; returns image id to path relative to ``out``."""
+) -> list[str]:
+    """One picture an image, all on one colour scale; returns their addresses, relative to ``out``."""
     if maps is None:
-        return {}
+        return []
     low, high = np.min([patches.min() for patches in maps]), np.max([patches.max() for patches in maps])
-    pictures = {}
+    addresses = []
     for name, image, patches in zip(ids, (images[index] for index in range(len(images))), maps, strict=True):
-        path = _heat_map(name)
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        plots.overlay(image, pixel_scores(patches, image_size), low, high).save(out / path)
-        pictures[name] = path.as_posix()
-    return pictures
+        path = out / "heat_maps" / f"{name}.png"
+        if len(path.name.encode()) > LONGEST_NAME:
+            path = path.with_name(f"{digest(name)}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Some disks do not tell A from a.
+        while path.exists():
+            path = path.with_stem(f"{path.stem}+")
+        plots.overlay(image, pixel_scores(patches, image_size), low, high).save(path)
+        addresses.append(quote(path.relative_to(out).as_posix()))
+    return addresses
 
 
-def _heat_map(name: str) -> Path:
-    """Where the heat map of an image lies in a report: two images that differ in their suffix have two."""
-    path = Path("heat_maps") / f"{name}.png"
-    if len(path.name.encode()) > LONGEST_NAME:
-        path = path.with_name(f"{digest(name)}.png")
-    return path
-
-
-def _html(report: dict, table: pd.DataFrame, pictures: dict[str, str]) -> str:
-    figure = plots.score_histogram(table, report["model"]["threshold"])
+def _html(report: dict, table: pd.DataFrame, pictures: list[str]) -> str:
+    # Names stand in the page, where any of them can be written at any length.
+    figure = plots.score_histogram(table, report["model"]["threshold"], names=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     plots.close(figure)
@@ -225,10 +258,10 @@ def _html(report: dict, table: pd.DataFrame, pictures: dict[str, str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["interval"] = lambda value: str(Interval(**value))
+    environment.filters["interval"] = shown
     return environment.get_template("report.html.jinja").render(
         report=report,
-        rows=table.sort_values("score", ascending=False).to_dict(orient="records"),
-        pictures=pictures,
+        rows=table.assign(picture=pictures or None).sort_values("score", ascending=False).to_dict(orient="records"),
+        classes=plots.class_colours(table["anomaly_class"]),
         histogram=base64.b64encode(buffer.getvalue()).decode(),
     )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
+from scipy.stats import beta
 
 from anomaly_transfer import backbones, detectors, outputs
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.costs import FALSE_ALARM_RATE
-from anomaly_transfer.detectors.base import Detector
-from anomaly_transfer.errors import StoreError, WeightsError
+from anomaly_transfer.detectors.base import LEAST, Detector
+from anomaly_transfer.errors import DataError, StoreError, WeightsError
 from anomaly_transfer.features import Features
 from anomaly_transfer.images import Images
 from anomaly_transfer.records import versions
@@ -22,14 +26,29 @@ from anomaly_transfer.store import Store
 from anomaly_transfer.views import levels_of, view
 
 ARRAYS, DESCRIPTION = "model.safetensors", "model.json"
+SCHEMA = 2
+#: Of the bound on false alarms, and how many times the rate that is meant it may be before more images are asked for.
+CONFIDENCE, TOLERANCE = 0.95, 2
+#: What the arrays belong to; written into their file too.
+FITTED = ("method", "seed", "levels", "backbone", "weights_sha256", "image_size", "bit_depth")
 
 
 class Description(BaseModel):
-    """Everything about a model but its arrays."""
+    """Everything about a model but its arrays.
+
+    Attributes
+    ----------
+    threshold : float or None
+        See :func:`threshold`.
+    false_alarm_rate : float in 0..1
+        Share of normal images that the threshold is meant to flag.
+    false_alarm_bound : float in 0..1, or None
+        The share that it flags at the most, as far as so many images can tell; see :func:`false_alarm_bound`.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = SCHEMA
     method: str
     seed: int
     levels: tuple[str, ...]
@@ -40,8 +59,28 @@ class Description(BaseModel):
     bit_depth: int = 16
     threshold: float | None
     false_alarm_rate: float
+    false_alarm_bound: float | None
     n_training_images: int
     versions: dict[str, str]
+
+    @property
+    def promise(self) -> str:
+        """What the threshold says of new normal images, in words."""
+        if self.threshold is None or self.false_alarm_bound is None:
+            return f"too few training images to set a threshold ({LEAST} are needed)"
+        words = (
+            f"meant to flag {self.false_alarm_rate:.0%} of new normal images; {self.n_training_images} images promise "
+            f"that it flags at most {self.false_alarm_bound:.0%} (with {CONFIDENCE:.0%} confidence)"
+        )
+        least = enough(self.false_alarm_rate)
+        if self.n_training_images < least:
+            words += f"; these are few: from {least} on it would be at most {TOLERANCE * self.false_alarm_rate:.0%}"
+        return words
+
+    @property
+    def fitted(self) -> dict[str, str]:
+        """What the arrays belong to, as it stands in their file."""
+        return {"fitted": self.model_dump_json(include=set(FITTED))}
 
 
 @dataclass
@@ -65,18 +104,33 @@ class Model:
         levels = self.description.levels if kind == "maps" else None
         return view(kind, images, self.backbone, size, store or Store(), levels)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, force: bool = False) -> None:
         """Write the two files, both or none; the folder is made, and may hold an earlier model.
 
         Raises
         ------
         DataError
-            If the folder holds something else, or cannot be written.
+            As :func:`anomaly_transfer.outputs.replacing`, which ``force`` is explained in.
         """
+        with outputs.replacing(folder, force) as made:
+            self.write(made)
+
+    def write(self, folder: Path) -> None:
+        """Write the two files into a folder that :func:`anomaly_transfer.outputs.replacing` gave.
+
+        Raises
+        ------
+        DataError
+            If the arrays cannot be written.
+        """
+        (folder / DESCRIPTION).write_text(self.description.model_dump_json(indent=1) + "\n", encoding="utf-8")
         arrays = {name: np.ascontiguousarray(array) for name, array in self.detector.state_.items()}
-        with outputs.replacing(folder, DESCRIPTION) as made:
-            save_file(arrays, made / ARRAYS)
-            (made / DESCRIPTION).write_text(self.description.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        try:
+            save_file(arrays, folder / ARRAYS, self.description.fitted)
+        except SafetensorError as error:
+            raise DataError(f"The model cannot be written ({error}): free some space, or {outputs.OTHER}.") from error
+        # Made for its owner alone; it is as secret as the other one.
+        shutil.copymode(folder / DESCRIPTION, folder / ARRAYS)
 
 
 def fit(
@@ -116,6 +170,7 @@ def fit(
         bit_depth=images.bit_depth,
         threshold=None,
         false_alarm_rate=FALSE_ALARM_RATE,
+        false_alarm_bound=None,
         n_training_images=len(images),
         versions=versions(),
     )
@@ -124,6 +179,8 @@ def fit(
     description.threshold = threshold(detector, features, FALSE_ALARM_RATE, seed)
     if description.threshold is None:
         detector.fit(features)
+    else:
+        description.false_alarm_bound = false_alarm_bound(len(images), FALSE_ALARM_RATE)
     return model, features
 
 
@@ -137,9 +194,48 @@ def threshold(detector: Detector, features: Features, false_alarm_rate: float, s
     -------
     float, the detector being fitted on all images then; or None with fewer than 10 images, too few to tell
     """
-    if len(features) < 10:
+    if len(features) < LEAST:
         return None
     return float(np.quantile(detector.out_of_fold_scores(features, seed), 1 - false_alarm_rate))
+
+
+def false_alarm_bound(n: int, false_alarm_rate: float) -> float:
+    """The most that a threshold may flag of new normal images, by what ``n`` of them can tell (95 % confidence).
+
+    The quantile lies at or above the k-th lowest score. Whatever the scores' distribution, the share of new images
+    above that one follows a Beta(n - k + 1, k) distribution if they were taken as the others were (Wilks, 1941), and
+    independently: pictures of places, parts or days that were not in training may well exceed the bound.
+
+    Parameters
+    ----------
+    n : int
+        Images whose scores the threshold is a quantile of.
+    false_alarm_rate : float in 0..1
+        One minus the level of the quantile, as ``numpy.quantile`` takes it.
+
+    Returns
+    -------
+    float in 0..1
+
+    Examples
+    --------
+    >>> [round(false_alarm_bound(n, 0.05), 2) for n in (10, 50, 1000)]
+    [0.39, 0.15, 0.06]
+    """
+    k = int((n - 1) * (1 - false_alarm_rate)) + 1
+    return float(beta.ppf(CONFIDENCE, n - k + 1, k))
+
+
+@cache
+def enough(false_alarm_rate: float) -> int:
+    """The number of images from which on :func:`false_alarm_bound` is at most twice the rate that is meant.
+
+    >>> enough(0.05)
+    129
+    """
+    # Long before twenty images lie above the threshold it is.
+    tried, most = range(LEAST, int(20 / false_alarm_rate)), TOLERANCE * false_alarm_rate
+    return max(n for n in tried if false_alarm_bound(n, false_alarm_rate) > most) + 1
 
 
 def load(folder: str | Path) -> Model:
@@ -154,9 +250,13 @@ def load(folder: str | Path) -> Model:
     """
     folder = Path(folder)
     try:
-        description = Description.model_validate_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = _description((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        with safe_open(folder / ARRAYS, "numpy") as file:
+            fitted = file.metadata()
+        if fitted != description.fitted:
+            raise ValueError(f"{ARRAYS} and {DESCRIPTION} are of two models")
         arrays = load_file(folder / ARRAYS)
-    except (OSError, ValidationError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise StoreError(f"{folder} does not hold a model ({error}): run `anomaly-transfer fit` again.") from error
     network = backbones.load(description.backbone)
     if network.weights_sha256 != description.weights_sha256:
@@ -168,3 +268,16 @@ def load(folder: str | Path) -> Model:
     detector.levels_ = description.levels
     detector.state_ = arrays
     return Model(detector, network, description)
+
+
+def _description(text: str) -> Description:
+    """The content of ``model.json``, or a ValueError of one line."""
+    found = json.loads(text)
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    if version != SCHEMA:
+        raise ValueError(f"{DESCRIPTION} has schema_version {version}, and this version of the program reads {SCHEMA}")
+    try:
+        return Description.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{DESCRIPTION}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

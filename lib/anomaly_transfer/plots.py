@@ -264,26 +264,43 @@ def level_profile(
     return figure
 
 
-def score_histogram(table: pd.DataFrame, threshold: float | None = None) -> Figure:
+def class_colours(classes: pd.Series) -> dict[str, tuple[str, bool]]:
+    """Colour of each class, normal first, and whether it is hatched: colours are few.
+
+    >>> class_colours(pd.Series(["crack", "normal"]))
+    {'normal': ('#0072B2', False), 'crack': ('#D55E00', False)}
+    """
+    names = sorted(classes.unique(), key=lambda name: (name != NORMAL, name))
+    return {name: (PALETTE[k % len(PALETTE)], k // len(PALETTE) % 2 == 1) for k, name in enumerate(names)}
+
+
+def score_histogram(table: pd.DataFrame, threshold: float | None = None, names: bool = True) -> Figure:
     """Distribution of scores by class; the threshold as a line.
 
     Parameters
     ----------
     table : DataFrame
         Columns ``score`` and ``anomaly_class``.
+    names : bool
+        Whether the figure names the classes, or what stands beside it does (see :func:`class_colours`).
     """
+    colours = class_colours(table["anomaly_class"])
     figure, axis = plt.subplots(figsize=(6.4, 3.2), constrained_layout=True)
-    classes = sorted(table["anomaly_class"].unique(), key=lambda name: (name != NORMAL, name))
     bins = np.histogram_bin_edges(table["score"], bins=30)
-    for number, name in enumerate(classes):
+    for name, (colour, hatched) in colours.items():
         values = table.loc[table["anomaly_class"] == name, "score"]
-        colour = PALETTE[number % len(PALETTE)]
-        label = f"{name} ({len(values)})"
-        axis.hist(values, bins=bins, histtype="stepfilled", alpha=0.35, color=colour, edgecolor=colour, label=label)
+        style = {"alpha": 0.35, "color": colour, "edgecolor": colour, "hatch": "///" if hatched else None}
+        axis.hist(values, bins=bins, histtype="stepfilled", label=f"{name} ({len(values)})", **style)
     if threshold is not None:
         axis.axvline(threshold, color="black", linestyle="--", linewidth=1, label="threshold")
     axis.set(xlabel="anomaly score", ylabel="images")
-    axis.legend()
+    if names:
+        # Names of folders are no formulas; and many of them would cover the bars.
+        with plt.rc_context({"text.parse_math": False}):
+            if len(colours) < 4:
+                axis.legend()
+            else:
+                figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     return figure
 
 
@@ -362,13 +379,17 @@ def overlay(image: Image.Image, scores: np.ndarray, low: float, high: float) -> 
     ----------
     image : PIL image
     scores : float array, shape (height, width), of any size
+        Of the whole image, whatever its shape: networks see it squeezed to a square. What comes back has the image's
+        shape again, and as many pixels as there are scores.
     low, high : float
         Scores drawn as the first and last colour; use the same for all images that will be compared.
     """
-    side = scores.shape[::-1]
+    long = np.sqrt(image.width / image.height)
+    side = tuple(max(1, round(np.sqrt(scores.size) * factor)) for factor in (long, 1 / long))
     picture = image.convert("RGB").resize(side, Image.Resampling.BICUBIC)
     share = np.clip((scores - low) / max(high - low, 1e-12), 0, 1)
     colours = Image.fromarray((matplotlib.colormaps[HEAT](share)[..., :3] * 255).astype(np.uint8))
+    colours = colours.resize(side, Image.Resampling.BILINEAR)
     both = Image.new("RGB", (2 * side[0] + 4, side[1]), "white")
     both.paste(picture, (0, 0))
     both.paste(Image.blend(picture, colours, 0.55), (side[0] + 4, 0))

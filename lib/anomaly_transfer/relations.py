@@ -230,7 +230,8 @@ def matched(domain: Domains, anomaly_class: str, most: int, rng: np.random.Gener
     anomalous, normal = domain.rows(domain.target, anomaly_class), domain.rows(domain.target, NORMAL)
     groups = domain.groups
     shared = np.intersect1d(groups[anomalous], groups[normal])
-    if np.isin(groups[anomalous], shared).mean() < 0.5:
+    # Without shared groups; where the target has none of the class, both are empty.
+    if not len(shared) or np.isin(groups[anomalous], shared).mean() < 0.5:
         n = min(len(anomalous), len(normal), most)
         return rng.permutation(anomalous)[:n], rng.permutation(normal)[:n]
     pairs = []

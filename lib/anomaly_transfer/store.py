@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from anomaly_transfer import pixels
 from anomaly_transfer.backbones import Backbone
@@ -199,19 +199,24 @@ class Store:
     def prune(self, unused_days: float = 0.0, kinds: Sequence[str] = KINDS) -> int:
         """Remove entries not read for so many days, and what killed processes left; returns bytes freed.
 
-        An entry that another process is writing is left alone.
+        What another process holds, and what is no entry (a stray file), is left alone.
         """
         freed = 0
         limit = time.time() - unused_days * 86_400
         for kind in kinds:
-            for entry in list((self.root / kind).glob("*")):
-                files = [file for file in entry.iterdir() if file.is_file()]
-                used = max((max(file.stat().st_atime, file.stat().st_mtime) for file in files), default=0.0)
-                key = entry.name.removesuffix(".partial")
-                if used <= limit or entry.name.endswith(".partial"):
-                    with self.locked(kind, key):
-                        freed += sum(file.stat().st_size for file in files)
-                        shutil.rmtree(entry, ignore_errors=True)
+            for entry in [path for path in (self.root / kind).glob("*") if path.is_dir()]:
+                lock = FileLock(self.root / "locks" / f"{kind}-{entry.name.removesuffix('.partial')}.lock")
+                try:
+                    Path(lock.lock_file).parent.mkdir(exist_ok=True)
+                    with lock.acquire(timeout=0):
+                        # Only now: until then its writer may have renamed or filled it.
+                        found = [file.stat() for file in entry.rglob("*") if file.is_file()]
+                        used = max((max(stat.st_atime, stat.st_mtime) for stat in found), default=0.0)
+                        if entry.is_dir() and (used <= limit or entry.name.endswith(".partial")):
+                            freed += sum(stat.st_size for stat in found)
+                            shutil.rmtree(entry, ignore_errors=True)
+                except Timeout:
+                    continue
         return freed
 
 

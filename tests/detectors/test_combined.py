@@ -4,7 +4,7 @@ from sklearn.metrics import roc_auc_score
 from tests.conftest import both_features, map_features, pooled_features
 
 from anomaly_transfer import detectors, models
-from anomaly_transfer.detectors.combined import LEAST
+from anomaly_transfer.detectors.base import LEAST
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 from anomaly_transfer.views import MAP
@@ -36,7 +36,7 @@ def test_it_sees_what_either_kind_of_evidence_shows(pooled, maps):
 def test_scores_are_standardised_by_images_that_parts_have_not_seen():
     detector = made().fit(both_features(60))
     fresh = detector.anomaly_score(both_features(400, seed=5))
-    own = detector.out_of_fold_
+    own = detector.out_of_fold_scores(both_features(60))
     assert abs(own.mean()) < 1e-9
     # Three parts of unit spread; unseen images look like them, and those that were fitted on would lie far below.
     assert abs(fresh.mean()) < 0.6

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from tests.conftest import features_of_kind
 
 from anomaly_transfer import detectors
-from anomaly_transfer.detectors.base import Detector, Localiser
+from anomaly_transfer.detectors.base import LEAST, Detector, Localiser
 from anomaly_transfer.errors import DataError, LabelLeakError
 from anomaly_transfer.features import Features
 
@@ -78,6 +78,10 @@ def test_bad_input_is_one_clear_error(method):
     constant = Features.of(**{name: np.ones_like(array) for name, array in good.arrays.items()})
     with pytest.raises(DataError, match="do not vary"):
         detector.fit(constant)
+    # The rows that it is fitted on, not others of the same array.
+    beside = {name: np.concatenate([np.ones_like(array), array]) for name, array in good.arrays.items()}
+    with pytest.raises(DataError, match="do not vary"):
+        detector.fit(Features.of(**beside).take(np.arange(30)))
     broken = {name: array.copy() for name, array in good.arrays.items()}
     for array in broken.values():
         array[3] = np.nan
@@ -161,3 +165,29 @@ def test_a_detector_that_reads_labels_fails():
 def test_unknown_methods_list_the_choices():
     with pytest.raises(ValueError, match="gaussian"):
         detectors.make("isolation-tree")
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_unknown_parameters_list_those_that_are_known(method):
+    with pytest.raises(ValueError, match=r"has no parameter covarience; it has .*levels"):
+        detectors.make(method, seed=0, covarience="oas")
+
+
+def test_parameters_reach_the_detector_and_settings_of_a_run_those_that_have_them():
+    assert detectors.make("gaussian", covariance="oas").covariance == "oas"
+    assert detectors.make("patch-memory", seed=3, memory_bank=7).get_params() == {
+        "levels": None,
+        "memory_bank": 7,
+        "candidates": 20_000,
+        "seed": 3,
+    }
+    assert detectors.make("gaussian", seed=3, memory_bank=7).get_params() == detectors.make("gaussian").get_params()
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_out_of_fold_scores_need_ten_images(method):
+    """An error, and never the scores of an earlier fit."""
+    detector = made(method)
+    detector.out_of_fold_scores(features_of_kind(detector.kind, LEAST))
+    with pytest.raises(DataError, match=r"9 image.*at least 10"):
+        detector.out_of_fold_scores(features_of_kind(detector.kind, LEAST - 1))

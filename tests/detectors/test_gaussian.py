@@ -7,6 +7,7 @@ from scipy.stats import chi2, kstest
 from sklearn.covariance import OAS, LedoitWolf
 from sklearn.decomposition import PCA
 
+from anomaly_transfer.detectors import gaussian
 from anomaly_transfer.detectors.gaussian import (
     COVARIANCES,
     GaussianDetector,
@@ -104,6 +105,18 @@ def test_many_at_once_equal_one_at_a_time():
         alone = fit_gaussian(x[i])
         assert np.allclose(mean[i], alone[0])
         assert np.allclose(whitening[i], alone[1])
+
+
+@pytest.mark.parametrize("n", [3, 40])
+def test_working_on_some_data_sets_at_a_time_changes_nothing(monkeypatch, n):
+    """The one that does not vary gets the floor of all of them, in whatever part it is."""
+    x = np.random.default_rng(0).normal(size=(10, n, 6)).astype(np.float32)
+    x[4] = 1.0
+    whole = Moments().update(x[:, :2]).update(x[:, 2:]).gaussian()
+    monkeypatch.setattr(gaussian, "TOGETHER", 3)
+    moments = Moments().update(x[:, :2]).update(x[:, 2:])
+    assert max(len(part) for part in moments.whitenings()) == 3
+    assert all(np.array_equal(a, b) for a, b in zip(whole, moments.gaussian(), strict=True))
 
 
 def test_whitening_makes_the_data_standard():

@@ -76,3 +76,17 @@ def test_greedy_choice_covers_better_than_chance_and_takes_no_copy():
     assert len(np.unique(chosen, axis=0)) == 30
     copies = np.repeat(points[:3], 10, axis=0)
     assert len(k_centre_greedy(copies, 20, np.random.default_rng(0))) == 3
+
+
+def test_a_quarter_of_the_matrices_gives_the_same_distances():
+    """Fifteen strongly correlated channels at 81 positions: not all of them are worked on at once."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(15, 15)) * np.geomspace(1, 1e-3, 15)
+    maps = np.einsum("nchw,dc->ndhw", rng.normal(size=(60, 15, 9, 9)), mixing).astype(np.float32)
+    train, test = Features.of(fine=maps[:40]), Features.of(fine=maps[40:])
+    detector = PatchGaussian().fit(train)
+    full = 81 * 15 * 15 * 8
+    assert detector.state_["whitening"].nbytes < 0.3 * full
+    flat = [patch_features(part).reshape(-1, 81, 15).swapaxes(0, 1).astype(float) for part in (train, test)]
+    wanted = mahalanobis(flat[1], *fit_gaussian(flat[0]))
+    assert np.allclose(detector.anomaly_map(test).reshape(20, 81).T, wanted, rtol=1e-6, atol=0)

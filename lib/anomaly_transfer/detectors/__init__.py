@@ -61,7 +61,7 @@ def place(method: str) -> str:
     return f"{made.__module__}:METHODS[{name}]"
 
 
-def make(method: str, **parameters: Any) -> Detector:
+def make(method: str, *, seed: int | None = None, memory_bank: int | None = None, **parameters: Any) -> Detector:
     """An unfitted detector.
 
     Parameters
@@ -69,8 +69,15 @@ def make(method: str, **parameters: Any) -> Detector:
     method : str
         A name in :func:`methods`, optionally restricted to levels: ``gaussian@stage6``,
         ``patch-memory@stage3+stage5``.
+    seed, memory_bank : int, optional
+        Settings of a whole run, for whichever detector has them; default: the detector's own.
     **parameters
-        Passed on where the detector has such a parameter (e.g. ``seed``, ``memory_bank``), else left out.
+        Of this detector.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method, or the detector has no such parameter; the message lists those that are.
 
     >>> make("gaussian@stage6", seed=3)
     GaussianDetector(levels=('stage6',))
@@ -82,5 +89,10 @@ def make(method: str, **parameters: Any) -> Detector:
         raise RuntimeError(f"The method {name!r} is used by a study that does not name it among its `methods`.")
     detector = methods()[name]()
     accepted = detector.get_params()
-    detector.set_params(**{key: value for key, value in parameters.items() if key in accepted})
+    unknown = sorted(set(parameters) - set(accepted))
+    if unknown:
+        raise ValueError(f"{name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(accepted))}.")
+    settings = {"seed": seed, "memory_bank": memory_bank}
+    given = {key: value for key, value in settings.items() if key in accepted and value is not None}
+    detector.set_params(**given, **parameters)
     return detector.set_params(levels=tuple(levels.split("+"))) if levels else detector

@@ -18,6 +18,8 @@ from anomaly_transfer.views import Kind
 
 #: Folds in which normal images are scored by detectors that have not seen them.
 N_FOLDS = 5
+#: With fewer images no detector is fitted on the others: a fold would have one.
+LEAST = 2 * N_FOLDS
 
 
 class Detector(BaseEstimator, ABC):
@@ -77,7 +79,19 @@ class Detector(BaseEstimator, ABC):
         """Scores of normal images, each by a detector fitted on the others (five folds), in no particular order.
 
         Scores of images that were fitted on are too low. The detector itself is fitted on all of them in the end.
+
+        Raises
+        ------
+        DataError
+            If there are fewer than ten images, or as :meth:`fit`.
         """
+        if len(features) < LEAST:
+            raise DataError(
+                f"{len(features)} image(s): scores by detectors fitted on the others need at least {LEAST}."
+            )
+        return self._out_of_fold_scores(features, seed)
+
+    def _out_of_fold_scores(self, features: Features, seed: int) -> np.ndarray:
         scores = []
         for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(np.arange(len(features))):
             self.fit(features.take(train))

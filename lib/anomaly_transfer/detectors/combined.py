@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.model_selection import KFold
 
-from anomaly_transfer.detectors.base import N_FOLDS, Detector, Localiser
+from anomaly_transfer.detectors.base import LEAST, N_FOLDS, Detector, Localiser
 from anomaly_transfer.detectors.gaussian import GaussianDetector
 from anomaly_transfer.detectors.patch import PatchGaussian, PatchMemoryBank
 from anomaly_transfer.errors import DataError
@@ -21,8 +21,6 @@ PARTS: dict[str, type[Detector]] = {
     "patch-gaussian": PatchGaussian,
     "patch-memory": PatchMemoryBank,
 }
-#: With fewer images nothing can be weighed, and logarithms are added as they are.
-LEAST = 2 * N_FOLDS
 #: A distance of zero has no logarithm, and a spread of zero no inverse.
 TINY = 1e-12
 
@@ -33,7 +31,8 @@ class CombinedDetector(Localiser):
     .. math:: s(x) = \sum_j \frac{\log s_j(x) - m_j}{d_j}
 
     with :math:`m_j` and :math:`d_j` the mean and standard deviation of :math:`\log s_j` over normal images, each scored
-    by a detector that was fitted on the others (five folds). No anomaly and no label has a part in it. Its heat map
+    by a detector that was fitted on the others (five folds; with fewer than ten images nothing can be weighed, and
+    logarithms are added as they are). No anomaly and no label has a part in it. Its heat map
     adds the log maps of the two patch detectors, standardised in the same way.
 
     Parameters
@@ -66,17 +65,18 @@ class CombinedDetector(Localiser):
         for train, test in KFold(N_FOLDS, shuffle=True, random_state=self.seed).split(logs):
             logs[test], _ = _evidence(self._fitted(features.take(train)), features.take(test))
         state |= {"centre": logs.mean(axis=0), "spread": np.maximum(logs.std(axis=0), TINY)}
-        self.out_of_fold_ = ((logs - state["centre"]) / state["spread"]).sum(axis=1)
+        self._weighed = ((logs - state["centre"]) / state["spread"]).sum(axis=1)
         return state
 
-    def out_of_fold_scores(self, features: Features, seed: int = 0) -> np.ndarray:
-        """As of every detector; they are at hand, since the parts are weighed by them (folds by the own seed)."""
-        return self.fit(features).out_of_fold_
+    def _out_of_fold_scores(self, features: Features, seed: int) -> np.ndarray:
+        """They are at hand, since the parts are weighed by them (folds by the own seed)."""
+        self.fit(features)
+        return self._weighed
 
     def _scored(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         centre, spread, parts = self.state_["centre"], self.state_["spread"], self._restored()
         scores, heat = [], []
-        for batch in features.batches():
+        for batch in features.batches(16):
             logs, maps = _evidence(parts, batch)
             scores.append(((logs - centre) / spread).sum(axis=1))
             heat.append(sum((log_map - centre[k]) / spread[k] for k, log_map in maps.items()))

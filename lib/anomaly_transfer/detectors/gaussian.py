@@ -5,7 +5,9 @@ Explained in the chapter *The Gaussian of the normal*.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,12 +31,16 @@ COVARIANCES = ("ledoit-wolf", "oas", "diagonal", "identity")
 COMPONENTS = ("all", "largest", "smallest")
 VARIANCE_SHARE = 0.99
 
+#: Data sets that are worked on at a time.
+TOGETHER = 64
+
 
 class Moments:
     """Running sums of samples: mean, covariance and shrinkage in one pass and in constant memory.
 
     Sums are taken about the mean of the first batch, in double precision, so that a large mean costs no digits. Leading
-    axes are data sets of their own (a patch grid has hundreds).
+    axes are data sets of their own (a patch grid has hundreds); they are worked on some at a time, so that beside the
+    sums no array of their size is made.
 
     >>> x = torch.arange(12.0).reshape(6, 2)
     >>> Moments().update(x[:4]).update(x[4:]).mean.tolist()
@@ -46,22 +52,41 @@ class Moments:
 
     def update(self, x: torch.Tensor | np.ndarray) -> Moments:
         """Add samples, shape (..., n, d), finite; returns self."""
-        x = torch.as_tensor(x, dtype=torch.float64)
+        x = torch.as_tensor(x)
         if not self.n:
-            self.origin = x.mean(dim=-2)
-            d = x.shape[-1]
-            self.first, self.third = (torch.zeros_like(self.origin) for _ in range(2))
-            self.second = x.new_zeros((*x.shape[:-2], d, d))
-            self.fourth, self.squares = (x.new_zeros(x.shape[:-2]) for _ in range(2))
-        y = x - self.origin.unsqueeze(-2)
-        length = y.square().sum(-1)
+            sums = partial(torch.zeros, dtype=torch.float64)
+            *sets, _, d = x.shape
+            self.origin, self.first, self.third = (sums(*sets, d) for _ in range(3))
+            self.second = sums(*sets, d, d)
+            self.fourth, self.squares = (sums(sets) for _ in range(2))
+        for part in self._parts():
+            some = x[part].to(torch.float64)
+            if not self.n:
+                self.origin[part] = some.mean(dim=-2)
+            y = some - self.origin[part].unsqueeze(-2)
+            length = y.square().sum(-1)
+            self.first[part] += y.sum(-2)
+            self.second[part] += y.mT @ y
+            self.third[part] += (length.unsqueeze(-1) * y).sum(-2)
+            self.fourth[part] += length.square().sum(-1)
+            self.squares[part] += some.square().sum((-2, -1))
         self.n += x.shape[-2]
-        self.first += y.sum(-2)
-        self.second += y.mT @ y
-        self.third += (length.unsqueeze(-1) * y).sum(-2)
-        self.fourth += length.square().sum(-1)
-        self.squares += torch.as_tensor(x).square().sum((-2, -1))
         return self
+
+    def _parts(self) -> Iterator[Any]:
+        """Some of the data sets at a time, as an index; all of them where there is one."""
+        if self.squares.ndim:
+            yield from (slice(start, start + TOGETHER) for start in range(0, len(self.squares), TOGETHER))
+        else:
+            yield ...
+
+    def __getitem__(self, part: Any) -> Moments:
+        """Those of some of the data sets."""
+        some = Moments()
+        some.n = self.n
+        for name in ("origin", "first", "second", "third", "fourth", "squares"):
+            setattr(some, name, getattr(self, name)[part])
+        return some
 
     @property
     def mean(self) -> torch.Tensor:
@@ -132,24 +157,40 @@ class Moments:
         DataError
             If nothing varies, so that no distance is defined.
         """
-        estimate = self.covariance(covariance)
-        variance = estimate.diagonal(dim1=-2, dim2=-1).mean(-1)
-        d = estimate.shape[-1]
+        whitenings = list(self.whitenings(what, covariance, components))
+        return self.mean.numpy(), np.concatenate(whitenings) if len(whitenings) > 1 else whitenings[0]
+
+    def whitenings(
+        self, what: str = "the features", covariance: str = "ledoit-wolf", components: str = "all"
+    ) -> Iterator[np.ndarray]:
+        """The whitening matrices of :meth:`gaussian`, some data sets at a time."""
+        # Shrinking leaves the mean variance as it is.
+        centre = self.first / self.n
+        variance = (self.second.diagonal(dim1=-2, dim2=-1) / self.n - centre.square()).mean(-1)
+        d = centre.shape[-1]
         if variance.mean() <= NO_VARIATION * self.squares.mean() / (self.n * d):
             raise DataError(
                 f"The training images do not vary in {what}: are they copies of one image, or of one colour?"
             )
         floor = RIDGE * variance.mean()
-        if components != "all":
-            return self.mean.numpy(), _of_components(estimate, components, floor).contiguous().numpy()
-        factor, failed = torch.linalg.cholesky_ex(estimate)
-        weak = (failed > 0) | (variance < floor)
-        identity = torch.eye(d, dtype=factor.dtype)
-        if weak.any():
-            factor = torch.linalg.cholesky(estimate + weak[..., None, None] * floor * identity)
-        whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
-        # As it will be read back from a file: another order in memory rounds otherwise.
-        return self.mean.numpy(), whitening.contiguous().numpy()
+        for part in self._parts():
+            estimate = self[part].covariance(covariance)
+            if components != "all":
+                whitening = _of_components(estimate, components, floor)
+            else:
+                whitening = _of_all(estimate, variance[part], floor)
+            # As it will be read back from a file: another order in memory rounds otherwise.
+            yield whitening.contiguous().numpy()
+
+
+def _of_all(covariance: torch.Tensor, variance: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    """Whitening matrices, shape (..., d, d), lower triangular."""
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    weak = (failed > 0) | (variance < floor)
+    identity = torch.eye(covariance.shape[-1], dtype=factor.dtype)
+    if weak.any():
+        factor = torch.linalg.cholesky(covariance + weak[..., None, None] * floor * identity)
+    return torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
 def _of_components(covariance: torch.Tensor, components: str, floor: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from anomaly_transfer.detectors.base import Localiser, finite
-from anomaly_transfer.detectors.gaussian import Moments, mahalanobis
+from anomaly_transfer.detectors.gaussian import TOGETHER, Moments, mahalanobis
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 
@@ -38,24 +38,40 @@ class PatchGaussian(Localiser):
     Fits aligned images, where a position means the same part of the object in each. Source: PaDiM (Defard et al.,
     2021), arXiv 2011.08785, with Ledoit-Wolf shrinkage in place of its fixed ridge and all channels in place
     of a random choice.
+
+    It is the largest model of all: a matrix at each position, of as many rows and columns as there are channels (152 at
+    1,600 positions of EfficientNet-Lite0 at 320 px). While it is fitted, these are sums in double precision, and there
+    is one such array and no other of its size. Kept is the triangle that is not zero, in single precision, a quarter
+    of that; distances change by some 1e-8 of their value.
     """
 
     def _fit(self, features: Features) -> dict[str, np.ndarray]:
         moments = Moments()
         for patches in _patches(features):
             moments.update(_positions_first(patches))
-        mean, whitening = moments.gaussian("some position of the patch grid")
-        return {"mean": mean, "whitening": whitening}
+        rows, columns = np.tril_indices(patches.shape[-1])
+        packed = [
+            part[:, rows, columns].astype(np.float32) for part in moments.whitenings("some position of the patch grid")
+        ]
+        return {"mean": moments.mean.numpy(), "whitening": np.concatenate(packed)}
 
     def _anomaly_map(self, features: Features) -> np.ndarray:
         patches = patch_features(features)
         flat = _positions_first(patches)
-        if len(flat) != len(self.state_["mean"]):
+        mean, packed = self.state_["mean"], self.state_["whitening"]
+        if len(flat) != len(mean):
             raise DataError(
-                f"The detector was fitted on maps of {len(self.state_['mean'])} positions, these have {len(flat)}: "
+                f"The detector was fitted on maps of {len(mean)} positions, these have {len(flat)}: "
                 "use the same image size."
             )
-        return mahalanobis(flat, self.state_["mean"], self.state_["whitening"]).T.reshape(patches.shape[:3])
+        distance = np.empty(flat.shape[:2])
+        rows, columns = np.tril_indices(flat.shape[-1])
+        for start in range(0, len(flat), TOGETHER):
+            part = slice(start, start + TOGETHER)
+            whitening = np.zeros((len(flat[part]), flat.shape[-1], flat.shape[-1]))
+            whitening[:, rows, columns] = packed[part]
+            distance[part] = mahalanobis(flat[part], mean[part], whitening)
+        return distance.T.reshape(patches.shape[:3])
 
 
 class SharedPatchGaussian(Localiser):
@@ -156,7 +172,7 @@ def k_centre_greedy(points: np.ndarray, k: int, rng: np.random.Generator) -> np.
 def _patches(features: Features) -> Iterator[np.ndarray]:
     """The patches of all images, some images at a time."""
     start = 0
-    for batch in features.batches():
+    for batch in features.batches(16):
         yield patch_features(batch, start)
         start += len(batch)
 

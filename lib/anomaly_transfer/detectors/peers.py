@@ -54,7 +54,7 @@ class _Anomalib(Localiser):
         self.seed = seed
 
     def _fit(self, features: Features) -> dict[str, np.ndarray]:
-        if all(not np.ptp(array, axis=0).any() for array in features.arrays.values()):
+        if all(not np.ptp(features[level], axis=0).any() for level in self.levels_):
             raise DataError("The training images do not vary: are they copies of one image, or of one colour?")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
