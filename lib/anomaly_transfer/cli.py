@@ -399,8 +399,9 @@ def entry() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()
-    except (AnomalyTransferError, ValueError, OSError) as error:
-        typer.echo(f"Error: {error}", err=True)
+    except (AnomalyTransferError, ValueError, OSError, MemoryError) as error:
+        told = str(error) or "memory does not suffice: lower the image size"
+        typer.echo(f"Error: {told}", err=True)
         raise SystemExit(1) from None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from anomaly_transfer import backbones, benchmarks, detectors, pixels, profiles, records
+from anomaly_transfer import backbones, benchmarks, detectors, outputs, pixels, profiles, records
 from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.code_used import Code, code_of
@@ -398,12 +398,12 @@ class _Clock:
 
 
 def export(found: Iterable[Record], folder: Path) -> int:
-    """Copy records (without scores) as one JSON file each, for ``results/``; returns how many."""
+    """Copy records (without scores) as one JSON file each, whole or not at all, for ``results/``; returns how many."""
     folder.mkdir(parents=True, exist_ok=True)
     number = 0
     for record in found:
-        path = folder / f"{record.experiment.slug}.json"
-        path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        with outputs.writing(folder / f"{record.experiment.slug}.json", force=True) as path:
+            path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         number += 1
     return number
 

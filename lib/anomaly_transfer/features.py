@@ -29,6 +29,8 @@ from anomaly_transfer.backbones import Backbone, spatial_mean
 from anomaly_transfer.device import default_device, memory_for, ran
 from anomaly_transfer.images import Images
 
+#: Images that pass a network together where features are extracted: on a processor memory counts, a card wants many.
+BATCH = {"cpu": 8, "card": 64}
 #: A function from a uint8 batch (n, side, side, 3) to one array a requested output.
 Forward = Callable[[np.ndarray], list[np.ndarray]]
 
@@ -248,7 +250,7 @@ def extract(
     image_size: int,
     folder: Path,
     levels: Sequence[str] | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str | None = None,
     engine: str | None = None,
 ) -> None:
@@ -267,7 +269,13 @@ def extract(
         An existing folder.
     levels : sequence of str, optional
         Levels whose maps (n, channels, height, width) to keep; None keeps the spatial means (n, channels) of all.
+    batch_size : int, optional
+        Images that pass the network together; default: :data:`BATCH`.
+    device, engine : str, optional
+        See :func:`forward_function`.
     """
+    device = device or default_device()
+    batch_size = batch_size or BATCH["cpu" if device == "cpu" else "card"]
     names = backbone.levels if levels is None else tuple(levels)
     forward = forward_function(backbone, levels, device, engine)
     with ExitStack() as stack:

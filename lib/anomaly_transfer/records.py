@@ -248,7 +248,7 @@ def load_folder(folder: Path) -> list[Record]:
     if not folder.is_dir():
         raise StoreError(f"There is no folder of records {folder}.")
     found = []
-    for path in folder.glob("**/*.json"):
+    for path in folder.glob("*.json"):
         try:
             found.append(Record.model_validate(json.loads(path.read_text(encoding="utf-8"))))
         except ValueError as error:

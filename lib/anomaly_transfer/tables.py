@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from anomaly_transfer import detectors
+from anomaly_transfer import detectors, outputs
 from anomaly_transfer.code_used import Code, code_of
 from anomaly_transfer.device import engines
 from anomaly_transfer.errors import StoreError
@@ -190,10 +190,11 @@ def kept(asked: Request, store: Store) -> Table:
 
 
 def export(found: Sequence[Table], folder: Path) -> None:
-    """Write tables as one JSON file each, for ``results/tables/PROFILE``."""
+    """Write tables as one JSON file each, whole or not at all, for ``results/tables/PROFILE``."""
     folder.mkdir(parents=True, exist_ok=True)
     for table in found:
-        (folder / f"{table.slug}.json").write_text(table.model_dump_json() + "\n", encoding="utf-8")
+        with outputs.writing(folder / f"{table.slug}.json", force=True) as path:
+            path.write_text(table.model_dump_json() + "\n", encoding="utf-8")
 
 
 def recorded(profile: str, study: str) -> list[Table]:

@@ -9,7 +9,7 @@ from tests.conftest import features_of_kind
 
 from anomaly_transfer import detectors
 from anomaly_transfer.detectors.base import LEAST, Detector, Localiser
-from anomaly_transfer.errors import DataError, LabelLeakError
+from anomaly_transfer.errors import DataError, DeviceError, LabelLeakError
 from anomaly_transfer.features import Features
 
 ALL = sorted(detectors.methods())
@@ -191,3 +191,14 @@ def test_out_of_fold_scores_need_ten_images(method):
     detector.out_of_fold_scores(features_of_kind(detector.kind, LEAST))
     with pytest.raises(DataError, match=r"9 image.*at least 10"):
         detector.out_of_fold_scores(features_of_kind(detector.kind, LEAST - 1))
+
+
+def test_too_little_memory_says_what_to_lower(monkeypatch):
+    def full(self, features):
+        raise MemoryError
+
+    monkeypatch.setattr(detectors.methods()["gaussian"], "_fit", full)
+    with pytest.raises(
+        DeviceError, match="GaussianDetector of 12 images: lower the image size, or the number of images"
+    ):
+        detectors.make("gaussian").fit(features_of_kind("pooled", 12))

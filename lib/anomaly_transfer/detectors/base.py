@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
+from anomaly_transfer.device import memory_for
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 from anomaly_transfer.labels import sealed
@@ -65,7 +66,8 @@ class Detector(BaseEstimator, ABC):
         if len(features) < 2:
             raise DataError(f"{len(features)} training image(s): a detector needs at least 2 normal images.")
         self.levels_ = tuple(self.levels or features.levels)
-        with sealed():
+        what, lower = f"{type(self).__name__} of {len(features)} images", "the image size, or the number of images"
+        with sealed(), memory_for(what, lower):
             self.state_ = self._fit(self._checked(features))
         return self
 
