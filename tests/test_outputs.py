@@ -258,11 +258,11 @@ def test_a_file_is_replaced_only_if_asked_for_and_then_whole(tmp_path):
 def test_a_pipe_is_written_to(tmp_path):
     pipe, found = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()), daemon=True)
     reader.start()
     with outputs.writing(pipe) as made:
         made.write_text("scores")
-    reader.join()
+    reader.join(5)
     assert found == ["scores"]
     assert pipe.is_fifo()
 
