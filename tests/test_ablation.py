@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import t as student
 from scipy.stats import spearmanr, ttest_1samp
+from scipy.stats import t as student
 
 from anomaly_transfer import ablation, training, tuned, vicinal
 
