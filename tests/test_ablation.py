@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr, ttest_1samp
 from scipy.stats import t as student
-from scipy.stats import ttest_1samp
 
 from anomaly_transfer import ablation, training, tuned, vicinal
 
@@ -113,6 +113,12 @@ def test_agreement_is_of_steps_and_not_of_drifts():
     (row,) = ablation.agreement(pd.concat([drift, together, still])).to_dict("records")
     assert (row["value"], row["seeds"]) == (pytest.approx(0.0, abs=1e-9), 2)
     assert (row["low"], row["high"]) == (-1, 1)  # two seeds that contradict each other tell nothing
+
+
+def test_steps_of_one_size_are_ties_whatever_their_last_digit_is():
+    run = run_of([0.5, 0.6, 0.7, 0.8, 0.7], [0.1, 0.4, 0.6, 0.7, 0.5])
+    expected = spearmanr([1, 1, 1, -1], [3, 2, 1, -2]).statistic
+    assert ablation.agreement(run)["value"].to_list() == pytest.approx([expected])
 
 
 def test_patience_decides_what_the_validation_sees():

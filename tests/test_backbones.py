@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from anomaly_transfer import backbones, training
+from anomaly_transfer import backbones, models, training
 from anomaly_transfer.errors import DataError, WeightsError
 from anomaly_transfer.features import forward_function, level_strides, map_levels
 
@@ -191,6 +191,15 @@ def test_patch_detectors_find_levels_in_every_family(family):
     assert tuple(level_strides(backbone).values()) == family.strides
     assert map_levels(backbone) == family.map_levels
     assert map_levels(backbone, (16,)) == family.map_levels[-1:]
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224", "mixer_s32_224"])
+def test_patch_detectors_can_be_fitted_on_a_network_without_stages_of_strides_8_and_16(name, some_images, monkeypatch):
+    backbone = with_random_weights(name)
+    monkeypatch.setattr(backbones, "load", lambda name: backbone)
+    model, features = models.fit(some_images, "patch-shared", name)
+    assert features.levels == model.description.levels == map_levels(backbone)
+    assert np.isfinite(model.description.threshold)
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,8 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     case = [*WHERE, "variant", "seed"]
     wide = _paths(frame).pivot_table(index=[*case, "epoch"], columns="measure", values="value", sort=False)
     # Two curves that merely drift correlate as well, so it is their steps that are compared.
-    wide = wide.groupby(case, sort=False).diff().dropna()
+    # Rounded, so that equal steps are ties, whatever the last digit of a mean is.
+    wide = wide.groupby(case, sort=False).diff().dropna().round(12)
     known = wide.groupby(case, sort=False).filter(lambda run: run.nunique().min() > 1)
     ranks = known.groupby(case, sort=False).rank()
     found = ranks.groupby(case, sort=False).apply(lambda run: run[VALIDATION].corr(run[tuned.TEST]))
