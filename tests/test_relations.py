@@ -68,6 +68,25 @@ def test_fieller_covers_the_ratio():
     assert (exact.low, exact.high) == pytest.approx((0.5 - norm.ppf(0.975) / 20, 0.5 + norm.ppf(0.975) / 20), abs=1e-4)
 
 
+def test_fieller_s_bounds_are_the_ratios_that_the_data_just_allow():
+    """By definition: r is inside if ``above - r * below`` is within 1.96 of its standard errors of zero."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        above, below = rng.normal(1, 1), rng.normal(3, 0.5)
+        root = rng.normal(0, 0.3, (2, 2))
+        covariance = root @ root.T
+
+        def z(ratio, above=above, below=below, covariance=covariance):
+            direction = np.array([1, -ratio])
+            return (above - ratio * below) / np.sqrt(direction @ covariance @ direction)
+
+        found = relations.fieller(above, below, covariance)
+        assert found.low < found.value == above / below < found.high
+        assert (z(found.low), z(found.high)) == pytest.approx((1.96, -1.96))
+        mirrored = relations.fieller(-above, below, covariance * [[1, -1], [-1, 1]])
+        assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+
+
 def test_matched_samples_have_the_same_groups():
     from anomaly_transfer.domains import divide
 
@@ -115,6 +134,41 @@ def test_patches_on_the_defect_and_far_from_it():
     assert cover.sum() == mask.sum()
     assert cover.argmax() == 3
     assert relations._farthest(cover, (4, 4)) == 12
+
+
+def test_a_patch_is_taken_where_the_defect_is_most_and_one_where_none_is_near(monkeypatch):
+    """What is taken of each picture in either region; of the normal ones, the same places."""
+    from anomaly_transfer import benchmarks, domains, profiles
+    from anomaly_transfer.features import Features
+
+    sizes, side, grid = profiles.get("smoke"), 64, (8, 8)
+    whole = benchmarks.get("surfaces").load("brick", 80)
+    domain = domains.divide(dataclasses.replace(whole, largest_input=side))
+    images, masks = domain.category.images, domain.category.masks(np.arange(len(domain.table)), side)
+    maps = Features.of(level=np.zeros((len(images), 2, *grid), "f4"))
+    taken, levels = [], []
+    monkeypatch.setattr(relations, "map_levels", lambda *_, **__: ("level",))
+    monkeypatch.setattr(relations.domains, "see", lambda *_: maps)
+    monkeypatch.setattr(relations, "_picked", lambda maps, place, rng: taken.append(place))
+    monkeypatch.setattr(relations, "_level", lambda *given: levels.append(given))
+    relations._patches(domain, {}, {}, None, sizes, 0, None)
+    assert [region for *_, region, _ in levels] == ["defect", "background"]
+    on, off = taken
+    defective = np.array([mask is not None and mask.any() for mask in masks])
+    assert 5 < defective.sum() < len(masks) - 5
+    for row in np.flatnonzero(defective):
+        # Defect pixels by patch, counted one by one.
+        cover = masks[row].reshape(8, 8, 8, 8).sum(axis=(1, 3))
+        assert cover.flat[on[row]] == cover.max() > 0
+        y, x = np.nonzero(cover)
+
+        def gap(place, y=y, x=x):
+            return np.hypot(place // 8 - y, place % 8 - x).min()
+
+        assert gap(off[row]) == max(gap(place) for place in range(64)) > 0
+    for place in taken:
+        assert set(place[~defective]) <= set(place[defective])
+        assert len(set(place[~defective])) > 3
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,18 @@ def test_a_large_mean_costs_no_digits():
     assert np.allclose(far.covariance(), Moments().update(x).covariance(), rtol=1e-6)
 
 
+def test_where_all_directions_vary_alike_there_is_nothing_to_shrink_towards():
+    """Plus and minus each axis: the covariance is the scaled identity, to the last bit; as scikit-learn decides."""
+    x = np.concatenate([np.eye(4), -np.eye(4)])
+    one = np.arange(5.0)[:, None]
+    for data in (x, one):
+        assert Moments().update(data).shrinkage("ledoit-wolf") == LedoitWolf().fit(data).shrinkage_ == 0
+    assert Moments().update(x).shrinkage("oas") == OAS().fit(x).shrinkage_ == 1
+    # Several data sets at once are told apart.
+    both = np.stack([x, x * [1, 2, 3, 4]])
+    assert Moments().update(both).shrinkage().tolist() == pytest.approx([0, LedoitWolf().fit(both[1]).shrinkage_])
+
+
 def test_diagonal_and_identity_are_distances_in_standard_deviations():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 4)) * [1, 2, 3, 4], rng.normal(size=(9, 4))

@@ -76,3 +76,33 @@ def test_greedy_choice_covers_better_than_chance_and_takes_no_copy():
     assert len(np.unique(chosen, axis=0)) == 30
     copies = np.repeat(points[:3], 10, axis=0)
     assert len(k_centre_greedy(copies, 20, np.random.default_rng(0))) == 3
+
+
+def slow_k_centre(points, k, first):
+    """Always the point farthest from those chosen, by plain distances, as long as there is one that is no copy."""
+    chosen = [first]
+    while len(chosen) < k:
+        nearest = np.linalg.norm(points[:, None] - points[chosen], axis=-1).min(axis=1)
+        if nearest.max() == 0:
+            break
+        chosen.append(int(nearest.argmax()))
+    return points[chosen]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("k", [1, 2, 12, 40, 60, 61, 100])
+def test_greedy_choice_is_gonzalez_s_whatever_the_scale(scale, k):
+    points = scale * np.random.default_rng(0).normal(size=(40, 3))
+    points = np.concatenate([points, points[:20]])
+    first = int(np.random.default_rng(1).integers(60))
+    chosen = k_centre_greedy(points, k, np.random.default_rng(1))
+    assert np.array_equal(chosen, slow_k_centre(points, k, first))
+    assert len(chosen) == min(k, 40)
+
+
+def test_points_that_are_near_but_no_copies_are_kept():
+    """A hundredth of the norm apart is far more than rounding in single precision; a hundred-thousandth is not."""
+    pair = np.array([[1.0, 0.0], [1.0, 1e-2]], "f4")
+    assert len(k_centre_greedy(pair, 2, np.random.default_rng(0))) == 2
+    pair[1, 1] = 1e-5
+    assert len(k_centre_greedy(pair, 2, np.random.default_rng(0))) == 1

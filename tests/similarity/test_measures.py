@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm, subspace_angles
+from scipy.spatial.distance import pdist
 from scipy.stats import energy_distance, wasserstein_distance
 from sklearn.cross_decomposition import CCA
 from sklearn.metrics.pairwise import rbf_kernel
@@ -10,6 +11,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from anomaly_transfer import similarity
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.similarity.base import Measure
+from anomaly_transfer.similarity.paired import _span
 
 ALL = list(similarity.measures().values())
 UNPAIRED, PAIRED = list(similarity.UNPAIRED), list(similarity.PAIRED)
@@ -101,6 +103,15 @@ def test_independent_views_have_no_relation(name, n):
     measure = similarity.get(name)
     found = [measure(*np.random.default_rng(seed).normal(size=(2, n, 512))) for seed in range(20)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(20) + 0.01
+
+
+@pytest.mark.parametrize("shape", [(20, 6), (6, 20)])
+def test_a_view_in_its_own_span_keeps_all_distances_about_its_mean(shape):
+    x = np.random.default_rng(0).normal(5, 1, shape)
+    found = _span(x)
+    assert found.shape == (shape[0], min(shape))
+    assert pdist(found) == pytest.approx(pdist(x))
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.linalg.norm(x - x.mean(axis=0), axis=1))
 
 
 @pytest.mark.parametrize(("n", "expected"), [(32, 0.94), (128, 0.80), (512, 0.50)])
