@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.book.conftest import ROOT
 from typer.testing import CliRunner
 
@@ -81,6 +83,20 @@ def test_no_verdict_is_kept_without_its_claim():
 )
 def test_an_interval_tells_the_state(holds, low, high, state):
     assert claim(holds=holds).state(low, high) == state
+
+
+@given(st.integers(-3, 3), st.integers(0, 4), st.integers(-2, 2))
+def test_a_state_is_met_where_the_whole_interval_meets_it(low, width, threshold):
+    """By definition: an end that lies on the threshold is neither here nor there."""
+    ends = np.array([low, low + width])
+    sides = {"above": ends - threshold, "below": threshold - ends}
+    if threshold > 0:
+        met, missed = (abs(ends) < threshold).all(), (ends > threshold).all() or (ends < -threshold).all()
+        told = claim(holds="within", threshold=threshold).state(*ends)
+        assert told == ("met" if met else "missed" if missed else "open")
+    for holds, inside in sides.items():
+        told = claim(holds=holds, threshold=threshold).state(*ends)
+        assert told == ("met" if (inside > 0).all() else "missed" if (inside < 0).all() else "open")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Part I's experiments: a class on the scale between normal and rivals, few shots, twin networks."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from tests.test_domains import category
 
 from anomaly_transfer import few_shot, relations, similarity, tables, twins
 from anomaly_transfer.errors import DataError, StoreError
+from anomaly_transfer.evaluation import Interval
 from anomaly_transfer.labels import NORMAL
 from anomaly_transfer.store import Store
 
@@ -53,6 +55,79 @@ def test_similarities_and_distances_share_one_scale(name):
 
 def test_without_a_scale_there_is_no_nearness():
     assert np.isnan(compared(0.0, rival=0.0).nearness["rival"].low)
+
+
+def told_apart(statistic, farther=True, n_permutations=0, groups=None):
+    """Five samples of 40 of a pool whose first number says which: normal, further, anomalous and two rivals."""
+    parts = np.split(np.arange(200), 5)
+    rivals = {"one": parts[3], "two": parts[4]}
+    groups = np.arange(200) if groups is None else groups
+    measure = SimpleNamespace(farther=farther)
+    rng = np.random.default_rng(0)
+    return relations.compare(measure, statistic, *parts[:3], rivals, groups, n_permutations, 200, rng)
+
+
+@pytest.mark.parametrize("farther", [True, False])
+def test_what_is_told_of_a_class_are_differences_of_the_measure(farther):
+    """Distances by table, or similarities that are their negatives."""
+    distance = {(2, 0): 3.0, (2, 3): 5.0, (2, 4): 2.0, (1, 0): 1.0, (1, 3): 9.0, (1, 4): 11.0}
+    found = told_apart(lambda a, b: (1 if farther else -1) * distance[a[0] // 40, b[0] // 40], farther)
+    sign = 1 if farther else -1
+    assert (found.anomaly, found.ceiling) == (sign * 3, sign * 1)
+    assert found.rivals == {"one": sign * 5, "two": sign * 2}
+    assert found.scales == {"one": sign * 9, "two": sign * 11}
+    assert (found.excess, found.excess_error, found.n) == (2, 0, 40)
+    assert np.isnan(found.p_value)
+    for name, value in (("one", (5 - 3) / (9 - 1)), ("two", (2 - 3) / (11 - 1))):
+        # Nothing varies from half to half.
+        assert found.nearness[name] == Interval(value=value, low=value, high=value)
+
+
+def test_errors_are_those_of_differences_from_half_to_half():
+    """What moves all comparisons of a class alike widens nothing; what moves one of two, by as much."""
+    noise = np.random.default_rng(1).normal(size=200)
+    distance = np.array([1.0, 0, 0, 5, 9])
+
+    def of_sample(a, b):
+        return noise[a].mean() + distance[b[0] // 40]
+
+    found = told_apart(of_sample)
+    for name in found.nearness:
+        assert found.nearness[name].high - found.nearness[name].low < 1e-6
+    # Half of 40 values, drawn without replacement, by their spread.
+    errors = [np.std(noise[part], ddof=1) * np.sqrt(1 / 20 - 1 / 40) for part in (slice(40, 80), slice(80, 120))]
+    assert found.excess_error == pytest.approx(np.hypot(*errors), rel=0.15)
+
+    def of_reference(a, b):
+        return noise[b].mean() + distance[b[0] // 40]
+
+    found = told_apart(of_reference)
+    assert found.excess_error == pytest.approx(0, abs=1e-12)
+    # Both differences move together, so that their ratio stays.
+    assert found.nearness["two"].high - found.nearness["two"].low < 1e-6
+
+    def of_class(a, b):
+        return distance[b[0] // 40] + (noise[a].mean() if a[0] // 40 == 2 and b[0] // 40 == 3 else 0.0)
+
+    found = told_apart(of_class)
+    width = (found.nearness["one"].high - found.nearness["one"].low) / (2 * 1.96)
+    # The scale is 5 - 1.
+    assert width == pytest.approx(errors[1] / 4, rel=0.15)
+    assert found.nearness["two"].high == found.nearness["two"].low
+
+
+def test_a_p_value_counts_permutations_that_are_as_extreme():
+    def constant(a, b):
+        return 1.0
+
+    assert told_apart(constant, n_permutations=9).p_value == 1.0
+    own = np.repeat([0, 0, 1, 0, 0], 40)
+    for sign in (1, -1):
+        found = told_apart(lambda a, b, sign=sign: sign * own[a].mean(), farther=sign > 0, n_permutations=9)
+        assert found.p_value == 1 / 10
+        assert found.excess == 1
+        found = told_apart(lambda a, b, sign=sign: -sign * own[a].mean(), farther=sign > 0, n_permutations=9)
+        assert found.p_value == 1.0
 
 
 def test_fieller_covers_the_ratio():

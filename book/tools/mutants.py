@@ -104,7 +104,10 @@ def mutants(source: str, sample: int) -> Iterator[str]:
 
 
 def meaning(source: str) -> str | None:
-    """The syntax tree without annotations, which change nothing; None if there is none."""
+    """The syntax tree without what does nothing: annotations, and ``strict``, a guard against mistakes of our own.
+
+    None if there is no tree.
+    """
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -113,6 +116,8 @@ def meaning(source: str) -> str | None:
         for field in ("annotation", "returns"):
             if hasattr(node, field):
                 setattr(node, field, ast.Constant(0))
+        if isinstance(node, ast.Call):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "strict"]
     return ast.dump(tree)
 
 
