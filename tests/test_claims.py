@@ -271,6 +271,83 @@ def test_the_board_has_every_claim():
     assert board.loc["P3b-mnist", "effect"] == f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
 
 
+def test_a_board_counts_cases():
+    states = ["met", "met", "missed", "open", "open", "open"]
+    cases = [Case(case=f"{k}", value=0.5, low=None, high=None, state=state) for k, state in enumerate(states)]
+    found = Finding(id="W-test", verdict="partly", value=0.5, low=0.25, high=0.75, cases=cases)
+    row = claims.board([claim(between=(0, 1))], {"W-test": found}).loc["W-test"]
+    assert row.to_dict() == {
+        "claim": "A claim for tests",
+        "verdict": "partly",
+        "effect": "0.500 [0.250, 0.750]",
+        "must be": "above 0.5",
+        "met": "2 of 6",
+        "missed": 1,
+    }
+    without = claims.board([claim()], {"W-test": Finding(id="W-test", verdict="not tested here")}).loc["W-test"]
+    assert without[["effect", "must be", "met", "missed"]].to_list() == [""] * 4
+    assert claim(holds="within").condition == "within ±0.5"
+
+
+def test_figures_are_given_shares_of_cases_and_the_bounds(monkeypatch):
+    given = {}
+    monkeypatch.setattr(claims.plots, "claim_cases", lambda *told: given.update(cases=told))
+    monkeypatch.setattr(claims.plots, "claim_board", lambda *told: given.update(board=told))
+    cases = [
+        Case(case=f"{k}", value=0.5, low=None, high=0.75, state=state) for k, state in enumerate(["met", "open"] * 2)
+    ]
+    ledger = [claim(holds="within"), claim(id="P1a-other", paper="one", quotation="two", title="Another claim")]
+    findings = {
+        "W-test": Finding(id="W-test", verdict="partly", cases=cases),
+        "P1a-other": Finding(id="P1a-other", verdict="not tested here"),
+    }
+    monkeypatch.setattr(claims, "ledger", lambda: ledger)
+    monkeypatch.setattr(claims, "recorded", lambda: findings)
+    claims.draw_board()
+    table, ids = given["board"]
+    assert table.to_dict("index") == {
+        "A claim for tests": {"met": 0.5, "missed": 0.0, "open": 0.5, "verdict": "partly"},
+        "Another claim": {"met": 0.0, "missed": 0.0, "open": 0.0, "verdict": "not tested here"},
+    }
+    assert ids == ["W-", "P1"]
+    claims.draw("W-test")
+    table, bounds, measure = given["cases"]
+    assert (bounds, measure) == ([-0.5, 0.5], "a number")
+    assert list(table["state"]) == ["met", "open"] * 2
+    assert table["low"].isna().all()
+    ledger[0] = claim()
+    claims.draw("W-test")
+    assert given["cases"][1] == [0.5]
+    for missing in ("P1a-other", "W-none"):
+        with pytest.raises(ValueError, match="no recorded cases"):
+            claims.draw(missing)
+
+
+def test_recorded_runs_of_all_named_benchmarks_are_read_and_of_no_other(monkeypatch):
+    of = {name: [pd.DataFrame({"benchmark": [name]})] * 2 for name in ("one", "two", "three")}
+    monkeypatch.setattr(claims, "_recorded", lambda study: of)
+    found = claims._read(claim(benchmarks=["one", "three"]), "study")
+    assert found["benchmark"].tolist() == ["one", "one", "three", "three"]
+    assert len(claims._read(claim(benchmarks=["two"]), "records")) == 2
+    with pytest.raises(StoreError, match="of four: nothing"):
+        claims._read(claim(benchmarks=["one", "four"]), "study")
+
+
+def test_written_verdicts_are_readable_text(tmp_path):
+    path = claims.write([Finding(id="W-café", verdict="partly")], tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+    assert "café" in text
+
+
+def test_numbers_of_other_processors_are_no_move():
+    then = finding(1000.0)
+    for step, moves in ((0.5, False), (2.0, True)):
+        case = then.cases[0].model_copy(update={"value": 1000.0 + step})
+        assert bool(claims.moved(then.model_copy(update={"cases": (case,)}), then)) == moves
+    assert claims.moved(finding(0.5 + 4e-3), finding(0.5), tolerance=1e-2) == []
+
+
 def test_verdicts_are_text_that_diffs_well():
     text = (ROOT / "results" / claims.VERDICTS).read_text()
     assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"

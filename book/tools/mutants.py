@@ -5,7 +5,7 @@ if a test of the module fails; what survives shows a test that is missing, or a 
 written to the sources: each mutant lives in a process of its own, forked after all other packages were imported.
 
 MODULE is a path below lib/anomaly_transfer, such as detectors/gaussian. Its tests are its doctests and those of
-``[tool.mutants]`` in pyproject.toml, else tests/test_MODULE.py, or the folder of the same name. Survivors that change
+``[tool.mutants]`` in pyproject.toml, else those of the file, or the folder, of the same name below tests. Survivors that change
 nothing are listed, with the reason, in tests/mutants.yml. With --again, only what survived the last run is tested anew.
 """
 
@@ -122,10 +122,11 @@ def meaning(source: str) -> str | None:
 
 
 def tests_of(module: str) -> list[str]:
-    """Paths of the tests of a module, its doctests first."""
+    """What pytest is given for a module: its doctests first."""
     table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutants"]
     folder, _, name = module.rpartition("/")
-    usual = [f"tests/{folder}" if folder else f"tests/test_{name}.py"]
+    own = f"tests/{folder}/test_{name}.py".replace("//", "/")
+    usual = [own if (ROOT / own).is_file() else f"tests/{folder}"]
     return [f"lib/{PACKAGE}/{module}.py", *table.get(module, usual)]
 
 
