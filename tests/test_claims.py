@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from tests.book.conftest import ROOT
 from typer.testing import CliRunner
 
@@ -217,6 +218,33 @@ def test_an_entry_that_breaks_the_schema_is_named(tmp_path, change, message):
     path.write_text(yaml.safe_dump([ENTRY | change]))
     with pytest.raises(ValueError, match=message):
         claims.ledger(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "least"),
+    [
+        ("title", 5),
+        ("statement", 20),
+        ("comparator", 5),
+        ("measure", 5),
+        ("reason", 10),
+        ("refuted_by", 10),
+        ("limits", 10),
+    ],
+)
+def test_a_claim_says_something_in_every_field(field, least):
+    assert getattr(claim(**{field: "x" * least}), field)
+    with pytest.raises(ValidationError, match=field):
+        claim(**{field: "x" * (least - 1)})
+
+
+@pytest.mark.parametrize("made", [claim(), Case(case="a", value=1, low=None, high=None, state="open"), finding(0.5)])
+def test_what_was_found_cannot_be_changed(made):
+    for name in type(made).model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(made, name, "other")
+    with pytest.raises(ValidationError, match="colour"):
+        type(made)(**made.model_dump(), colour="red")
 
 
 def test_two_entries_of_one_id_are_refused(tmp_path):

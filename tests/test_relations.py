@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm, t
+from sklearn.linear_model import RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from tests.test_domains import category
 
 from anomaly_transfer import few_shot, relations, similarity, tables, twins
@@ -175,6 +178,52 @@ def test_matched_samples_have_the_same_groups():
     assert np.isin([*anomalous, *normal], domain.target).all()
 
 
+def test_where_few_groups_hold_both_kinds_both_are_drawn_freely():
+    """Half of the class shares a group with normal images: those alone are taken; less than half: any are."""
+    from anomaly_transfer.domains import divide
+
+    def taken(n_shared, n_alone, most=40):
+        rows = [(f"{i:02}", kind) for i in range(60) for kind in (NORMAL, NORMAL, *["x"] * (i < n_shared))]
+        rows += [(f"alone {i:02}", "x") for i in range(n_alone)]
+        groups, kinds = map(np.array, zip(*rows, strict=True))
+        domain = divide(category(groups, kinds))
+        domain = dataclasses.replace(domain, source=np.arange(0), target=np.arange(len(rows)))
+        anomalous, normal = relations.matched(domain, "x", most, np.random.default_rng(0))
+        assert len(anomalous) == len(normal) == len(set(anomalous)) == len(set(normal))
+        assert set(domain.table["anomaly_class"].iloc[anomalous]) == {"x"}
+        assert set(domain.table["anomaly_class"].iloc[normal]) == {NORMAL}
+        return domain.groups[anomalous], domain.groups[normal]
+
+    anomalous, normal = taken(20, 20)
+    assert sorted(anomalous) == sorted(normal) == sorted(set(anomalous))
+    assert len(anomalous) == 20
+    anomalous, normal = taken(20, 21)
+    assert len(anomalous) == 40
+    assert any(name.startswith("alone") for name in anomalous)
+    assert [len(part) for part in taken(20, 20, most=7)] == [len(part) for part in taken(20, 21, most=7)] == [7, 7]
+    assert len(taken(2, 5)[0]) == 7
+
+
+def test_the_margin_is_the_gap_between_the_bulks_in_spreads_within_the_classes():
+    rng = np.random.default_rng(0)
+    train, test = ((cloud(rng, 90, 0), cloud(rng, 30, 3.0)) for _ in range(2))
+    objects = np.arange(90), np.arange(30)
+    found = relations.separability(train, test, objects, 200, np.random.default_rng(0))
+    x, y = np.concatenate(train), np.repeat([0, 1], [90, 30])
+    probe = make_pipeline(StandardScaler(), RidgeClassifier(alpha=20, class_weight="balanced")).fit(x, y)
+    normal, anomalous = map(probe.decision_function, test)
+    auroc = (normal[:, None] < anomalous).mean()
+    within = np.sqrt((normal.var() + anomalous.var()) / 2)
+    assert found["separability"].value == pytest.approx(auroc)
+    assert found["margin"].value == pytest.approx((np.quantile(anomalous, 0.05) - np.quantile(normal, 0.95)) / within)
+    for interval in found.values():
+        assert interval.value - interval.low == pytest.approx(interval.high - interval.value)
+    # Of an AUROC, by DeLong et al. (1988): the spread of what each image is ranked before.
+    ranked = normal[:, None] < anomalous
+    error = np.sqrt(ranked.mean(1).var(ddof=1) / 90 + ranked.mean(0).var(ddof=1) / 30)
+    assert (found["separability"].high - auroc) / 1.96 == pytest.approx(error, rel=0.25)
+
+
 def separability(where, seed=0, groups=80):
     rng = np.random.default_rng(seed)
     train, test = ((cloud(rng, 80, 0), cloud(rng, 80, where)) for _ in range(2))
@@ -209,6 +258,80 @@ def test_patches_on_the_defect_and_far_from_it():
     assert cover.sum() == mask.sum()
     assert cover.argmax() == 3
     assert relations._farthest(cover, (4, 4)) == 12
+
+
+@pytest.mark.parametrize(("shape", "grid"), [((12, 20), (3, 4)), ((10, 7), (4, 3)), ((9, 9), (9, 9))])
+def test_every_pixel_of_a_mask_counts_in_one_patch(shape, grid):
+    for y in range(shape[0]):
+        for x in range(shape[1]):
+            mask = np.zeros(shape, bool)
+            mask[y, x] = True
+            cover = relations._coverage(mask, grid).reshape(grid)
+            assert cover.sum() == 1
+            row, column = np.argwhere(cover)[0]
+            # Patches are equal to a pixel.
+            assert abs((y + 0.5) / shape[0] * grid[0] - (row + 0.5)) < 0.5 + grid[0] / shape[0]
+            assert abs((x + 0.5) / shape[1] * grid[1] - (column + 0.5)) < 0.5 + grid[1] / shape[1]
+    assert relations._coverage(np.ones(shape, bool), grid).sum() == np.prod(shape)
+
+
+def test_patches_are_picked_image_by_image_over_all_batches():
+    from anomaly_transfer.detectors.patch import patch_features
+    from anomaly_transfer.features import Features
+
+    rng = np.random.default_rng(0)
+    maps = Features.of(level=rng.normal(size=(150, 3, 4, 5)).astype("f4"))
+    place = rng.integers(20, size=150)
+    flat = patch_features(maps).reshape(150, 20, 3)
+    assert np.allclose(relations._picked(maps, place, rng), flat[np.arange(150), place])
+    free = relations._picked(maps, None, rng)
+    chosen = [np.flatnonzero((image == patch).all(axis=1)).item() for image, patch in zip(flat, free, strict=True)]
+    assert set(chosen) == set(range(20))
+
+
+def verdict_rows(**columns):
+    rows = pd.DataFrame(
+        {"benchmark": "b", "start": "imagenet", "region": "image", "measure": relations.PRIMARY, "p_value": 0.5}
+        | {"photographs": 1.0, "low of separability": 0.5, "high of separability": 0.9}
+        | {f"{what} against photographs": 0.0 for what in ("value", "low", "high")}
+        | {f"{what} against materials": 0.0 for what in ("value", "low", "high")}
+        | columns
+    )
+    return relations.verdicts(rows)
+
+
+def test_a_class_is_near_if_its_whole_interval_is():
+    low = np.array([0.6, 0.5, 0.4, 0.0, -0.1, np.nan])
+    found = verdict_rows(**{"low against photographs": low, "value against photographs": 0.7})
+    assert found["near"].tolist() == [True, False, False, False, False, False]
+    assert found["nearer"].tolist() == [True, True, True, False, False, False]
+    # Without a scale there is no nearness.
+    assert found["nearness"].tolist() == pytest.approx([0.7] * 5 + [np.nan], nan_ok=True)
+    other = verdict_rows(measure=[relations.PRIMARY, "energy"])
+    assert len(other) == 1
+
+
+def test_the_rival_is_photographs_where_there_are_any():
+    found = verdict_rows(
+        **{"photographs": [1.0, np.nan], "low against photographs": [0.7, np.nan], "low against materials": 0.2}
+    )
+    assert found["low"].tolist() == [0.7, 0.2]
+    alone = relations.verdicts(
+        verdict_rows(**{"low against materials": [0.3]}).drop(
+            columns=["nearness", "low", "high", *(f"{w} against photographs" for w in ("value", "low", "high"))]
+        )
+    )
+    assert alone["low"].tolist() == [0.3]
+
+
+def test_classes_that_differ_are_told_after_a_correction_within_benchmark_start_and_region():
+    p = np.array([0.01, 0.02, 0.03, 0.9])
+    assert verdict_rows(p_value=p)["differs"].tolist() == [True, True, True, False]
+    assert verdict_rows(p_value=p)["p_adjusted"].tolist() == pytest.approx([0.04, 0.04, 0.04, 0.9])
+    for column in ("benchmark", "start", "region"):
+        apart = verdict_rows(p_value=[0.04, 0.9], **{column: ["one", "two"]})
+        assert apart["differs"].tolist() == [True, False]
+    assert verdict_rows(p_value=[0.05])["differs"].tolist() == [False]
 
 
 def test_a_patch_is_taken_where_the_defect_is_most_and_one_where_none_is_near(monkeypatch):

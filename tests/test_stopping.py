@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly_transfer import stopping, training
-from anomaly_transfer.training import Schedule
+from anomaly_transfer.training import HELD_OUT, LOSS, SUM, Schedule, Tuning
 
 values = st.lists(st.integers(0, 6).map(lambda value: value / 6), min_size=1, max_size=12)
 patiences = st.integers(1, 12)
@@ -54,3 +54,20 @@ def test_training_ends_where_the_rule_says(validation, patience):
     epochs = range(len(validation))
     assert next((e for e in epochs if stopped(e, patience)), epochs[-1]) == stopping.until(validation, patience)
     assert not any(stopped(epoch, None) for epoch in epochs)
+
+
+def test_what_was_seen_on_the_way_is_told_by_kind_and_level():
+    """One row an epoch, kind and level; its value tells which."""
+    kinds, levels = ("a", "b", "c"), ("stem", SUM)
+    history = [
+        {"epoch": epoch, "measure": kind, "level": level, "value": 100 * epoch + 10 * number + place}
+        for epoch in range(3)
+        for number, kind in enumerate((LOSS, HELD_OUT, *kinds))
+        for place, level in enumerate(levels if kind in kinds else (SUM,))
+    ]
+    tuning = Tuning(history, None, None)
+    assert tuning.epochs == 2
+    assert tuning.losses() == [0, 100, 200]
+    assert tuning.validation(kinds) == [31, 131, 231]
+    assert tuning.validation(("a", "c"), "stem") == [30, 130, 230]
+    assert tuning.validation(("b",)) == [31, 131, 231]
