@@ -325,9 +325,11 @@ def test_figures_are_given_shares_of_cases_and_the_bounds(monkeypatch):
         Case(case=f"{k}", value=0.5, low=None, high=0.75, state=state) for k, state in enumerate(["met", "open"] * 2)
     ]
     ledger = [claim(holds="within"), claim(id="P1a-other", paper="one", quotation="two", title="Another claim")]
+    ledger.append(claim(id="W-single", title="Of one case"))
     findings = {
         "W-test": Finding(id="W-test", verdict="partly", cases=cases),
         "P1a-other": Finding(id="P1a-other", verdict="not tested here"),
+        "W-single": Finding(id="W-single", verdict="supported", cases=cases[:1]),
     }
     monkeypatch.setattr(claims, "ledger", lambda: ledger)
     monkeypatch.setattr(claims, "recorded", lambda: findings)
@@ -336,8 +338,9 @@ def test_figures_are_given_shares_of_cases_and_the_bounds(monkeypatch):
     assert table.to_dict("index") == {
         "A claim for tests": {"met": 0.5, "missed": 0.0, "open": 0.5, "verdict": "partly"},
         "Another claim": {"met": 0.0, "missed": 0.0, "open": 0.0, "verdict": "not tested here"},
+        "Of one case": {"met": 1.0, "missed": 0.0, "open": 0.0, "verdict": "supported"},
     }
-    assert ids == ["W-", "P1"]
+    assert ids == ["W-", "P1", "W-"]
     claims.draw("W-test")
     table, bounds, measure = given["cases"]
     assert (bounds, measure) == ([-0.5, 0.5], "a number")
@@ -346,7 +349,10 @@ def test_figures_are_given_shares_of_cases_and_the_bounds(monkeypatch):
     ledger[0] = claim()
     claims.draw("W-test")
     assert given["cases"][1] == [0.5]
-    for missing in ("P1a-other", "W-none"):
+    # Without cases, in no ledger and nowhere recorded; in the ledger alone; recorded alone.
+    ledger.append(claim(id="W-new"))
+    findings["W-old"] = findings["W-test"]
+    for missing in ("P1a-other", "W-none", "W-new", "W-old"):
         with pytest.raises(ValueError, match="no recorded cases"):
             claims.draw(missing)
 
