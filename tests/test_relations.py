@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tests.test_domains import category
 
-from anomaly_transfer import few_shot, relations, similarity, tables, twins
+from anomaly_transfer import claims, few_shot, hypothesis, relations, similarity, tables, twins
 from anomaly_transfer.errors import DataError, StoreError
 from anomaly_transfer.evaluation import Interval
 from anomaly_transfer.labels import NORMAL
@@ -117,6 +117,13 @@ def test_errors_are_those_of_differences_from_half_to_half():
     # The scale is 5 - 1.
     assert width == pytest.approx(errors[1] / 4, rel=0.15)
     assert found.nearness["two"].high == found.nearness["two"].low
+
+
+def test_what_was_said_beforehand_is_what_the_claims_say():
+    said = {(entry.effect, *entry.arguments.values()): entry.threshold for entry in claims.ledger() if entry.threshold}
+    assert relations.NEAR == said["nearness", "image"] == said["nearness", "defect"]
+    assert relations.NARROW == said["separability", "margin"]
+    assert hypothesis.SEPARABLE == said["separability", "separability"]
 
 
 def test_a_p_value_counts_permutations_that_are_as_extreme():
