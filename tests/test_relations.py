@@ -122,8 +122,8 @@ def test_errors_are_those_of_differences_from_half_to_half():
 def test_what_was_said_beforehand_is_what_the_claims_say():
     said = {(entry.effect, *entry.arguments.values()): entry.threshold for entry in claims.ledger() if entry.threshold}
     assert relations.NEAR == said["nearness", "image"] == said["nearness", "defect"]
-    assert relations.NARROW == said["separability", "margin"]
-    assert hypothesis.SEPARABLE == said["separability", "separability"]
+    assert said["separability", "margin"] == relations.NARROW
+    assert said["separability", "separability"] == hypothesis.SEPARABLE
 
 
 def test_a_p_value_counts_permutations_that_are_as_extreme():
@@ -294,6 +294,62 @@ def test_patches_are_picked_image_by_image_over_all_batches():
     free = relations._picked(maps, None, rng)
     chosen = [np.flatnonzero((image == patch).all(axis=1)).item() for image, patch in zip(flat, free, strict=True)]
     assert set(chosen) == set(range(20))
+
+
+def test_samples_of_a_level_are_what_they_are_called(monkeypatch):
+    """The features of an image are its number, and those of rivals are negative."""
+    from anomaly_transfer import profiles
+    from anomaly_transfer.domains import divide
+
+    kinds = np.tile([NORMAL, NORMAL, NORMAL, "x", "y", NORMAL], 50)
+    kinds[np.flatnonzero(kinds == "y")[9:]] = "z"
+    domain = divide(category(np.repeat([f"{i:02}" for i in range(50)], 6), kinds), most=1000)
+    few = domain.rows(domain.target, "y")
+    assert len(few) < 8 <= len(domain.rows(domain.target, "z"))
+    arrays = [np.arange(300.0)[:, None], -1.0 - np.arange(20)[:, None], -100.0 - np.arange(7)[:, None]]
+    sizes = profiles.get("smoke").model_copy(update={"sample": 30, "permutations": 19, "halves": 12})
+    made, calls, nearness = [], [], dict.fromkeys("ab", Interval(value=0.5, low=0.25, high=0.75))
+
+    def on(name):
+        return SimpleNamespace(name=name, on=lambda *given: made.append(given))
+
+    def watched(measure, statistic, *samples):
+        calls.append((measure.name, *samples))
+        return relations.Comparison(1, 2, {"a": 3, "b": 4}, {"a": 5, "b": 6}, 7, 8, 9, nearness, 10)
+
+    monkeypatch.setattr(relations, "compare", watched)
+    measures = [on(relations.PRIMARY), on("other")]
+    object_of = {"a": np.arange(20) // 4}
+    frame = relations._level(domain, arrays, ["a", "b"], object_of, measures, sizes, 0, "image", "deep")
+    assert frame[["measure", "anomaly_class"]].values.tolist() == [
+        [name, kind] for name in (relations.PRIMARY, "other") for kind in ("x", "z")
+    ]
+    row = frame.iloc[0]
+    columns = ["anomaly", "ceiling", "a", "b", "excess", "excess_error", "p_value", "n"]
+    assert row[columns].tolist() == [1, 2, 3, 4, 7, 8, 9, 10]
+    assert row[["scale of a", "scale of b"]].tolist() == [5, 6]
+    assert row[[f"{what} against b" for what in ("value", "low", "high")]].tolist() == [0.5, 0.25, 0.75]
+    for number, (name, normal, further, anomalous, others, groups, n_permutations, n_halves, _) in enumerate(calls):
+        pool, reference, same = made[number // 2]
+        assert (n_permutations, n_halves) == ((19, 12) if name == relations.PRIMARY else (0, 6))
+        rows = [pool[part, 0].astype(int) for part in (normal, further, anomalous)]
+        assert np.array_equal(reference, pool[normal])
+        assert set(rows[0]) <= set(domain.rows(domain.source, NORMAL))
+        assert set(rows[1]) <= set(domain.rows(domain.target, NORMAL))
+        assert set(rows[2]) <= set(domain.rows(domain.target, "xz"[number % 2]))
+        assert len(rows[0]) == 30
+        assert 8 <= len(rows[1]) == len(rows[2]) <= 30
+        assert np.array_equal(pool[others["a"]], arrays[1])
+        assert np.array_equal(pool[others["b"]], arrays[2])
+        assert same is groups
+        # Equal where objects are, and nowhere else.
+        known = np.concatenate([domain.groups[pool[pool[:, 0] >= 0, 0].astype(int)], [f"a{i}" for i in object_of["a"]]])
+        known = np.concatenate([known, [f"b{i}" for i in range(7)]])
+        assert np.array_equal(groups[:, None] == groups, known[:, None] == known)
+    told = frame["separability"].notna()
+    assert told.tolist() == [True, True, False, False]
+    away = relations._level(domain, arrays, ["a", "b"], object_of, measures, sizes, 0, "defect", "deep")
+    assert "separability" not in away
 
 
 def verdict_rows(**columns):

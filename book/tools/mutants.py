@@ -5,8 +5,9 @@ if a test of the module fails; what survives shows a test that is missing, or a 
 written to the sources: each mutant lives in a process of its own, forked after all other packages were imported.
 
 MODULE is a path below lib/anomaly_transfer, such as detectors/gaussian. Its tests are its doctests and those of
-``[tool.mutants]`` in pyproject.toml, else those of the file, or the folder, of the same name below tests. Survivors that change
-nothing are listed, with the reason, in tests/mutants.yml. With --again, only what survived the last run is tested anew.
+``[tool.mutants]`` in pyproject.toml, else those of the file, or the folder, of the same name below tests. Survivors
+that change nothing are listed, with the reason, in tests/mutants.yml. With --again, only what survived the last run is
+tested anew.
 """
 
 from __future__ import annotations
