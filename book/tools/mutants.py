@@ -205,17 +205,14 @@ def main(module: str, sample: int, again: bool) -> int:
     if not survives(name, source, tests, 3600, lambda: imported.write_text(json.dumps(sorted(sys.modules)))):
         print(f"{module}: {' '.join(tests)} fail without any change.")
         return 1
-    print(f"{module}: {' '.join(tests)} take {time.monotonic() - start:.0f} s", flush=True)
+    took = time.monotonic() - start
+    print(f"{module}: {' '.join(tests)} take {took:.0f} s", flush=True)
     for third in json.loads(imported.read_text()):
         if third.split(".")[0] not in (PACKAGE, "tests", "lib", "conftest", "__main__"):
             try:
                 importlib.import_module(third)
             except Exception:  # a module that is made on the way, or wants another first: it is not needed here
                 continue
-    start = time.monotonic()
-    survives(name, source, tests, 3600)
-    limit = 10 + 3 * (time.monotonic() - start)
-
     known = yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")).get(module, [])
     equivalent = {(entry["was"], entry["is"]) for entry in known}
     before = json.loads(kept.read_text()) if again else {}
@@ -225,7 +222,7 @@ def main(module: str, sample: int, again: bool) -> int:
         label = f"{line_of(source, mutant)}: {change['was']}  ->  {change['is']}"
         if (change["was"], change["is"]) in equivalent:
             found[label] = "equivalent"
-        elif before.get(label) == "caught" or not survives(name, mutant, tests, limit):
+        elif before.get(label) == "caught" or not survives(name, mutant, tests, 10 + 3 * took):
             found[label] = "caught"
         else:
             found[label] = "survived"
