@@ -174,3 +174,10 @@ def test_points_that_are_near_but_no_copies_are_kept():
     assert len(k_centre_greedy(pair, 2, np.random.default_rng(0))) == 2
     pair[1, 1] = 1e-5
     assert len(k_centre_greedy(pair, 2, np.random.default_rng(0))) == 1
+
+
+def test_copies_are_told_by_the_largest_norm_whatever_else_there_is():
+    """The distance to a copy is rounding of the norms; a patch of zeros must not make that count."""
+    points = np.random.default_rng(0).normal(size=(20, 64)).astype("f4")
+    points = np.concatenate([points, points, np.zeros((1, 64), "f4")])
+    assert len(k_centre_greedy(points, 41, np.random.default_rng(0))) == 21
