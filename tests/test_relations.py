@@ -119,6 +119,24 @@ def test_errors_are_those_of_differences_from_half_to_half():
     assert found.nearness["two"].high == found.nearness["two"].low
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_standard_errors_are_those_over_halves_to_the_last_digit(sign):
+    """The statistic tells one seen value after the other: of the data, then of each half."""
+    seen = np.random.default_rng(0).normal([[0, 9, 7], [0, 12, 14]], size=(5, 2, 3))
+    told = iter(sign * seen.ravel())
+    parts = np.split(np.arange(200), 5)
+    found = relations.compare(
+        SimpleNamespace(farther=sign > 0), lambda a, b: next(told), *parts[:3], {"one": parts[3], "two": parts[4]},
+        np.arange(200), 0, 4, np.random.default_rng(0),
+    )  # fmt: skip
+    assert found.excess == pytest.approx(seen[0, 0, 0] - seen[0, 1, 0])
+    assert found.excess_error == pytest.approx(np.std(seen[1:, 0, 0] - seen[1:, 1, 0], ddof=1))
+    gaps = seen[:, :, 1:] - seen[:, :, :1]
+    for number, name in enumerate(("one", "two")):
+        wanted = relations.fieller(*gaps[0, :, number], np.cov(gaps[1:, :, number].T))
+        assert found.nearness[name].model_dump() == pytest.approx(wanted.model_dump())
+
+
 def test_what_was_said_beforehand_is_what_the_claims_say():
     said = {(entry.effect, *entry.arguments.values()): entry.threshold for entry in claims.ledger() if entry.threshold}
     assert relations.NEAR == said["nearness", "image"] == said["nearness", "defect"]

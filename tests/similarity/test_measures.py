@@ -43,6 +43,11 @@ def test_card_is_complete(measure: Measure):
     assert all([measure.title, measure.range, measure.equation, measure.source, measure.sees, measure.blind])
 
 
+def test_a_measure_is_of_the_kind_that_it_stands_among():
+    assert [measure.paired for measure in ALL] == [measure in PAIRED for measure in ALL]
+    assert len(ALL) == len(PAIRED) + len(UNPAIRED)
+
+
 @pytest.mark.parametrize("measure", PAIRED, ids=ids)
 def test_identical_views(measure, samples):
     x, _ = samples
@@ -168,12 +173,11 @@ def test_rbf_cka_is_that_of_its_kernels(samples):
 def test_minibatches_are_of_32_rows_or_a_few_more():
     x, y = np.random.default_rng(0).normal(size=(2, 100, 5))
     y += x
-    parts = [np.array_split(view, 3) for view in (x, y)]
-    products = [(a @ a.T, b @ b.T) for a, b in zip(*parts, strict=True)]
-    cross, one, two = (sum(hsic(pair[i], pair[j]) for pair in products) for i, j in ((0, 1), (0, 0), (1, 1)))
-    assert similarity.get("cka_minibatch")(x, y) == pytest.approx(cross / np.sqrt(one * two))
-    for n in (20, 63):
-        assert similarity.get("cka_minibatch")(x[:n], y[:n]) == pytest.approx(similarity.get("cka")(x[:n], y[:n]))
+    for n, n_parts in ((20, 1), (63, 1), (64, 2), (95, 2), (100, 3)):
+        parts = [np.array_split(view[:n], n_parts) for view in (x, y)]
+        products = [(a @ a.T, b @ b.T) for a, b in zip(*parts, strict=True)]
+        cross, one, two = (sum(hsic(pair[i], pair[j]) for pair in products) for i, j in ((0, 1), (0, 0), (1, 1)))
+        assert similarity.get("cka_minibatch")(x[:n], y[:n]) == pytest.approx(cross / np.sqrt(one * two))
 
 
 @pytest.mark.parametrize(("first", "second"), [(-1.0, 2.0), (2.0, -1.0), (0.0, 2.0), (-1.0, -1.0)])
