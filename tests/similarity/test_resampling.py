@@ -178,6 +178,19 @@ def test_a_handful_of_groups_is_cut_by_row(n_groups, whole):
     assert len(half(np.arange(6), np.arange(6), np.random.default_rng(0))) == 3
 
 
+def test_half_of_the_groups_is_kept_from_four_rows_on():
+    """Three of six groups of one or two rows are three to six rows; with three, rows are drawn instead."""
+    groups, sizes = np.repeat(np.arange(6), [1, 1, 2, 1, 1, 2]), set()
+    for seed in range(60):
+        names = np.random.default_rng(seed).permutation(6)[:3]
+        wanted = np.flatnonzero(np.isin(groups, names))
+        found = half(np.arange(8), groups, np.random.default_rng(seed))
+        sizes.add(len(wanted))
+        assert len(found) == (len(wanted) if len(wanted) >= 4 else 4)
+        assert len(wanted) < 4 or np.array_equal(found, wanted)
+    assert sizes == {3, 4, 5}
+
+
 def test_rows_are_shuffled_within_their_group_unless_each_is_its_own():
     groups = np.random.default_rng(0).permutation(np.repeat(np.arange(6), 5))
     orders = [shuffled(30, groups, np.random.default_rng(seed)) for seed in range(50)]
