@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from scipy.spatial.distance import cdist
 
 from anomaly_transfer.detectors.neighbours import NeighboursDetector
+from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 
 
@@ -46,3 +48,9 @@ def test_it_is_the_mean_distance_to_the_nearest_over_that_of_normal_images_to_ea
         assert np.allclose(NeighboursDetector(k=k).fit(train).anomaly_score(test), wanted)
     two = NeighboursDetector(k=2).fit(train).anomaly_score(test)
     assert np.array_equal(NeighboursDetector().fit(train).anomaly_score(test), two)
+
+
+def test_copies_have_no_distance_to_go_by():
+    with pytest.raises(DataError, match="do not vary in level 'level'"):
+        NeighboursDetector(k=1).fit(line(2, 2, 2))
+    assert NeighboursDetector(k=1).fit(line(2, 2, 2.5)).anomaly_score(line(2)) == 0

@@ -278,7 +278,7 @@ def test_four_rows_are_enough_and_three_are_not(measure):
     other = 0 if measure.paired else 9
     assert np.isfinite(statistic(np.arange(4), other + np.arange(4)))
     for few, many in ((3, 4), (4, 3)):
-        with pytest.raises(DataError, match="at least 4 rows"):
+        with pytest.raises(DataError, match="at least 4 rows on each side, not 3"):
             statistic(np.arange(few), other + np.arange(many))
 
 
