@@ -297,9 +297,17 @@ def test_no_label_can_be_read_on_the_way(tmp_path, held_out, lite0):
         run(tmp_path, Cheat(photographs(8).pixels), held_out, lite0)
 
 
+def test_two_images_and_two_to_validate_with_are_enough(tmp_path, normal, held_out, lite0):
+    two = np.arange(2)
+    found = run(tmp_path, normal.take(two), held_out.take(two), lite0, epochs=0)
+    assert found.epochs == 0
+    assert len(found.losses()) == 1
+
+
 def test_bad_input_is_one_clear_error(tmp_path, normal, held_out, lite0):
-    with pytest.raises(DataError, match="at least two"):
-        run(tmp_path, normal.take(np.arange(1)), held_out, lite0)
+    for few in ((normal.take(np.arange(1)), held_out), (normal, held_out.take(np.arange(1)))):
+        with pytest.raises(DataError, match="at least two"):
+            run(tmp_path, *few, lite0)
     with pytest.raises(ValueError, match="no level 'stage99'"):
         run(tmp_path, normal, held_out, lite0, levels=("stage99",))
     with pytest.raises(ValueError, match="no level 'top'"):
