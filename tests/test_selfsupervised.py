@@ -80,3 +80,12 @@ def test_values_end_where_a_picture_s_do():
     assert seen.max() == 255
     assert seen.min() > 250 * 0.69
     assert view(torch.zeros(5, 4, 4, 3)).abs().max() == 0
+
+
+def test_what_is_trained_is_the_mean_of_the_last_level(lite0):
+    batch = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8))
+    with torch.no_grad():
+        last = lite0.level_maps(batch)[-1]
+        assert torch.equal(selfsupervised._pooled(lite0, batch), last.mean(dim=(2, 3)))
+    projector = selfsupervised._projector(lite0, 32)
+    assert projector(torch.zeros(2, last.shape[1])).shape == (2, selfsupervised.EMBEDDING)
