@@ -10,7 +10,7 @@ SITE = $(CURDIR)/_site/$(PROFILE)/_build/html
 export PATH := $(BIN):$(PATH)
 export ANOMALY_TRANSFER_STORE ?= $(CURDIR)/_store
 
-.PHONY: book stale preview study mvtec test lint unit gpu keys memory site-tests lowest newest chapter notebooks verdicts executions repository pdf slides serve setup unlock clean
+.PHONY: book stale preview study mvtec test lint unit gpu keys memory mutants site-tests lowest newest chapter notebooks verdicts executions repository pdf slides serve setup unlock clean
 
 book: notebooks  ## Execute the chapters and build the site.
 	@snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-triggers params --keep-going --quiet host progress reason rules \
@@ -77,6 +77,13 @@ _bounds/newest.txt:
 chapter: notebooks  ## Execute one chapter: make chapter CHAPTER=02_frozen.
 	python book/tools/execute.py $(CHAPTER) $(PROFILE) $(VENV)/$(CHAPTER).ipynb
 
+MODULE ?= evaluation
+SAMPLE ?= 60
+mutants: setup  ## Does a test notice when a module is changed in one place? MODULE=detectors/gaussian SAMPLE=60 AGAIN=1 (last survivors).
+	@python -c 'import cosmic_ray' 2>/dev/null \
+	|| python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,mutants]"
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 python book/tools/mutants.py $(MODULE) $(SAMPLE) $(if $(AGAIN),--again)
+
 notebooks: setup  ## Derive notebooks/*.ipynb from notebooks/*.py.
 	python book/tools/pairs.py
 
@@ -112,4 +119,4 @@ unlock: setup  ## After a build was killed: remove the lock that it left. Nothin
 	snakemake --unlock
 
 clean:  ## Remove everything that was built or computed, but not the environment.
-	rm -rf _executed _site _store .snakemake .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf _executed _site _store _mutants .snakemake .pytest_cache .ruff_cache .mypy_cache .hypothesis

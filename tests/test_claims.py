@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 from tests.book.conftest import ROOT
 from typer.testing import CliRunner
 
@@ -81,6 +84,20 @@ def test_no_verdict_is_kept_without_its_claim():
 )
 def test_an_interval_tells_the_state(holds, low, high, state):
     assert claim(holds=holds).state(low, high) == state
+
+
+@given(st.integers(-3, 3), st.integers(0, 4), st.integers(-2, 2))
+def test_a_state_is_met_where_the_whole_interval_meets_it(low, width, threshold):
+    """By definition: an end that lies on the threshold is neither here nor there."""
+    ends = np.array([low, low + width])
+    sides = {"above": ends - threshold, "below": threshold - ends}
+    if threshold > 0:
+        met, missed = (abs(ends) < threshold).all(), (ends > threshold).all() or (ends < -threshold).all()
+        told = claim(holds="within", threshold=threshold).state(*ends)
+        assert told == ("met" if met else "missed" if missed else "open")
+    for holds, inside in sides.items():
+        told = claim(holds=holds, threshold=threshold).state(*ends)
+        assert told == ("met" if (inside > 0).all() else "missed" if (inside < 0).all() else "open")
 
 
 @pytest.mark.parametrize(
@@ -203,6 +220,33 @@ def test_an_entry_that_breaks_the_schema_is_named(tmp_path, change, message):
         claims.ledger(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "least"),
+    [
+        ("title", 5),
+        ("statement", 20),
+        ("comparator", 5),
+        ("measure", 5),
+        ("reason", 10),
+        ("refuted_by", 10),
+        ("limits", 10),
+    ],
+)
+def test_a_claim_says_something_in_every_field(field, least):
+    assert getattr(claim(**{field: "x" * least}), field)
+    with pytest.raises(ValidationError, match=field):
+        claim(**{field: "x" * (least - 1)})
+
+
+@pytest.mark.parametrize("made", [claim(), Case(case="a", value=1, low=None, high=None, state="open"), finding(0.5)])
+def test_what_was_found_cannot_be_changed(made):
+    for name in type(made).model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(made, name, "other")
+    with pytest.raises(ValidationError, match="colour"):
+        type(made)(**made.model_dump(), colour="red")
+
+
 def test_two_entries_of_one_id_are_refused(tmp_path):
     path = tmp_path / "claims.yml"
     path.write_text(yaml.safe_dump([ENTRY, ENTRY]))
@@ -253,6 +297,89 @@ def test_the_board_has_every_claim():
     assert board.loc["P2c-detection", "effect"] == ""
     row = claims.recorded()["P3b-mnist"]
     assert board.loc["P3b-mnist", "effect"] == f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+
+
+def test_a_board_counts_cases():
+    states = ["met", "met", "missed", "open", "open", "open"]
+    cases = [Case(case=f"{k}", value=0.5, low=None, high=None, state=state) for k, state in enumerate(states)]
+    found = Finding(id="W-test", verdict="partly", value=0.5, low=0.25, high=0.75, cases=cases)
+    row = claims.board([claim(between=(0, 1))], {"W-test": found}).loc["W-test"]
+    assert row.to_dict() == {
+        "claim": "A claim for tests",
+        "verdict": "partly",
+        "effect": "0.500 [0.250, 0.750]",
+        "must be": "above 0.5",
+        "met": "2 of 6",
+        "missed": 1,
+    }
+    without = claims.board([claim()], {"W-test": Finding(id="W-test", verdict="not tested here")}).loc["W-test"]
+    assert without[["effect", "must be", "met", "missed"]].to_list() == [""] * 4
+    assert claim(holds="within").condition == "within ±0.5"
+
+
+def test_figures_are_given_shares_of_cases_and_the_bounds(monkeypatch):
+    given = {}
+    monkeypatch.setattr(claims.plots, "claim_cases", lambda *told: given.update(cases=told))
+    monkeypatch.setattr(claims.plots, "claim_board", lambda *told: given.update(board=told))
+    cases = [
+        Case(case=f"{k}", value=0.5, low=None, high=0.75, state=state) for k, state in enumerate(["met", "open"] * 2)
+    ]
+    ledger = [claim(holds="within"), claim(id="P1a-other", paper="one", quotation="two", title="Another claim")]
+    ledger.append(claim(id="W-single", title="Of one case"))
+    findings = {
+        "W-test": Finding(id="W-test", verdict="partly", cases=cases),
+        "P1a-other": Finding(id="P1a-other", verdict="not tested here"),
+        "W-single": Finding(id="W-single", verdict="supported", cases=cases[:1]),
+    }
+    monkeypatch.setattr(claims, "ledger", lambda: ledger)
+    monkeypatch.setattr(claims, "recorded", lambda: findings)
+    claims.draw_board()
+    table, ids = given["board"]
+    assert table.to_dict("index") == {
+        "A claim for tests": {"met": 0.5, "missed": 0.0, "open": 0.5, "verdict": "partly"},
+        "Another claim": {"met": 0.0, "missed": 0.0, "open": 0.0, "verdict": "not tested here"},
+        "Of one case": {"met": 1.0, "missed": 0.0, "open": 0.0, "verdict": "supported"},
+    }
+    assert ids == ["W-", "P1", "W-"]
+    claims.draw("W-test")
+    table, bounds, measure = given["cases"]
+    assert (bounds, measure) == ([-0.5, 0.5], "a number")
+    assert list(table["state"]) == ["met", "open"] * 2
+    assert table["low"].isna().all()
+    ledger[0] = claim()
+    claims.draw("W-test")
+    assert given["cases"][1] == [0.5]
+    # Without cases, in no ledger and nowhere recorded; in the ledger alone; recorded alone.
+    ledger.append(claim(id="W-new"))
+    findings["W-old"] = findings["W-test"]
+    for missing in ("P1a-other", "W-none", "W-new", "W-old"):
+        with pytest.raises(ValueError, match="no recorded cases"):
+            claims.draw(missing)
+
+
+def test_recorded_runs_of_all_named_benchmarks_are_read_and_of_no_other(monkeypatch):
+    of = {name: [pd.DataFrame({"benchmark": [name]})] * 2 for name in ("one", "two", "three")}
+    monkeypatch.setattr(claims, "_recorded", lambda study: of)
+    found = claims._read(claim(benchmarks=["one", "three"]), "study")
+    assert found["benchmark"].tolist() == ["one", "one", "three", "three"]
+    assert len(claims._read(claim(benchmarks=["two"]), "records")) == 2
+    with pytest.raises(StoreError, match="of four: nothing"):
+        claims._read(claim(benchmarks=["one", "four"]), "study")
+
+
+def test_written_verdicts_are_readable_text(tmp_path):
+    path = claims.write([Finding(id="W-café", verdict="partly")], tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+    assert "café" in text
+
+
+def test_numbers_of_other_processors_are_no_move():
+    then = finding(1000.0)
+    for step, moves in ((0.5, False), (2.0, True)):
+        case = then.cases[0].model_copy(update={"value": 1000.0 + step})
+        assert bool(claims.moved(then.model_copy(update={"cases": (case,)}), then)) == moves
+    assert claims.moved(finding(0.5 + 4e-3), finding(0.5), tolerance=1e-2) == []
 
 
 def test_verdicts_are_text_that_diffs_well():

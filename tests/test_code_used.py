@@ -58,7 +58,7 @@ DO_NOT_COUNT = {
     "how a lock is held": ("store", "with FileLock(self.root", "with FileLock(timeout=99, lock_file=self.root"),
     "a figure": ("plots", "def close(", "def closed("),
     "what an error says": ("images", "replace it or take it out", "take it out or replace it"),
-    "an annotation": ("images", "def read_image(path: str | Path) ->", "def read_image(path: Path) ->"),
+    "an annotation": ("images", "def read_image(path: str | Path,", "def read_image(path: Path,"),
     "a docstring": ("features", "in constant memory", "in little memory"),
     "the command line": ("cli", "no_args_is_help=True", "no_args_is_help=False"),
 }

@@ -100,6 +100,38 @@ def test_only_a_threshold_without_labels_can_do_without_labelled_anomalies():
             rule(SCORES, none, 0.5)
 
 
+def test_the_ends_of_a_weight_are_allowed_and_lead_to_blind_decisions():
+    assert costs.cost_weight(1.0, 5) == 1.0
+    assert costs.cost_weight(0.2, 1e-9) == pytest.approx(0.0, abs=1e-8)
+    for rule in (costs.cheapest, costs.calibrated):
+        # Only false alarms count, or only misses: of equally cheap thresholds the one that flags fewest.
+        assert costs.error_rates(SCORES, POSITIVE, rule(SCORES, POSITIVE, 0.0))[0] == 0
+        assert costs.error_rates(SCORES, POSITIVE, rule(SCORES, POSITIVE, 1.0))[1] == 0
+    assert costs.calibrated(SCORES, POSITIVE, 0.0) == np.inf
+    assert costs.calibrated(SCORES, POSITIVE, 1.0) == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("scores", "positive", "weight", "threshold"),
+    [
+        # Flag none or all, at the same cost; one of two, at the same cost; a tie of both kinds.
+        ([0.0, 1.0], [True, False], 0.5, np.inf),
+        ([0.0, 1.0], [False, True], 0.5, 0.5),
+        ([0.0, 1.0, 2.0, 3.0], [False, True, False, True], 0.5, 2.5),
+        ([0.0, 1.0, 1.0, 3.0], [False, True, False, True], 0.6, 0.5),
+        ([0.0, 0.0], [True, False], 0.6, -np.inf),
+    ],
+)
+def test_of_equally_cheap_thresholds_the_one_that_flags_fewest(scores, positive, weight, threshold):
+    assert costs.cheapest(np.array(scores), np.array(positive), weight) == threshold
+
+
+def test_a_curve_that_says_nothing_leaves_the_blind_decision():
+    positive = np.arange(40) % 2 == 0
+    for weight, threshold in ((0.49, np.inf), (0.5, np.inf), (0.51, -np.inf)):
+        assert costs.calibrated(-positive.astype(float), positive, weight) == threshold
+
+
 @pytest.mark.parametrize("rule", costs.RULES.values())
 def test_what_cannot_be_judged_is_one_clear_error(rule):
     with pytest.raises(EvaluationError, match=r"both kinds|no normal"):

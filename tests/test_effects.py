@@ -103,6 +103,7 @@ def test_a_leak_is_told_of_the_split_that_was_asked_for():
     found = [
         record("gaussian", "matched", 0.05, 0.02, 0.08, "minus grouped"),
         record("gaussian", "random", 0.50, 0.50, 0.50, "minus grouped"),
+        record("gaussian", "grouped", 0.50, 0.50, 0.50, "minus grouped"),
         record("gaussian", "matched", 0.90, 0.80, 0.95),
     ]
     row = only(effects.leak(found, "matched"))

@@ -5,12 +5,15 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from scipy.stats import binom, spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from anomaly_transfer.errors import EvaluationError
 from anomaly_transfer.evaluation import (
     Interval,
+    _area,
+    _spearman,
+    _weighted_metrics,
     evaluate,
     evaluate_table,
     localisation,
@@ -48,6 +51,47 @@ def test_only_the_order_of_scores_counts(data):
     first, second = evaluate(scores, positive, n_bootstrap=50), evaluate(np.exp(scores / 3), positive, n_bootstrap=50)
     for name in first:
         assert second[name].model_dump() == pytest.approx(first[name].model_dump(), abs=1e-12)
+
+
+@given(scored(), st.integers(0, 10_000))
+@settings(max_examples=80, deadline=None)
+def test_a_resample_is_judged_as_scikit_learn_judges_weights(data, seed):
+    scores, positive = data
+    weights = np.random.default_rng(seed).integers(0, 4, (3, len(scores)))
+    weights[0] = 1
+    for row, found in zip(weights, _weighted_metrics(scores, positive, weights), strict=True):
+        kept = row > 0
+        if positive[kept].all() or not positive[kept].any():
+            continue
+        told = (positive[kept], scores[kept])
+        fpr, tpr, _ = roc_curve(*told, sample_weight=row[kept], drop_intermediate=False)
+        assert found == pytest.approx(
+            [
+                roc_auc_score(*told, sample_weight=row[kept]),
+                average_precision_score(*told, sample_weight=row[kept]),
+                fpr[tpr >= 0.95 - 1e-12].min(),
+            ]
+        )
+
+
+@given(scored())
+@settings(max_examples=30, deadline=None)
+def test_exchanged_detectors_exchange_the_bounds(data):
+    scores, positive = data
+    other = np.random.default_rng(0).permutation(scores)
+    there, back = (paired_difference(*pair, positive, n_bootstrap=50) for pair in ((scores, other), (other, scores)))
+    for name, found in there.items():
+        assert (found.value, found.low, found.high) == pytest.approx(
+            (-back[name].value, -back[name].high, -back[name].low)
+        )
+
+
+def test_an_interval_holds_the_middle_95_per_cent_of_resamples():
+    """Of one anomalous image among ten normal ones that tie in halves, the AUROC of a resample is a binomial share."""
+    scores, positive = np.r_[np.zeros(50), np.ones(50), 0.5], np.arange(101) == 100
+    found = evaluate(scores, positive, n_bootstrap=4000)["auroc"]
+    assert found.value == 0.5
+    assert (found.low, found.high) == pytest.approx(binom(100, 0.5).ppf([0.025, 0.975]) / 100, abs=0.0101)
 
 
 def test_negated_scores_mirror_the_auroc():
@@ -125,8 +169,27 @@ def test_rank_correlation_equals_scipy_within_one_stratum():
     found = rank_correlation(scores, grades)
     assert found.value == pytest.approx(spearmanr(scores, grades).statistic)
     assert found.low < found.value < found.high
+    mirrored = rank_correlation(-scores, grades)
+    assert (mirrored.value, mirrored.low, mirrored.high) == pytest.approx((-found.value, -found.high, -found.low))
     with pytest.raises(EvaluationError, match="two grades"):
         rank_correlation(scores, np.zeros(100))
+    with pytest.raises(EvaluationError, match="different scores"):
+        rank_correlation(np.zeros(100), grades)
+
+
+def test_rank_correlations_of_strata_are_weighted_by_their_size():
+    """One of four images is upside down, one of eight is right, and one of a single grade says nothing."""
+    scores = np.r_[3, 2, 1, 0, np.arange(8), 5, 6, 7.0]
+    grades = np.r_[np.arange(4), np.arange(8), 1, 1, 1.0]
+    strata = np.repeat([0, 1, 2], [4, 8, 3])
+    assert rank_correlation(scores, grades, strata, 50).value == pytest.approx((8 - 4) / 12)
+
+
+def test_what_does_not_vary_has_no_rank_correlation():
+    assert _spearman(np.array([1.0, 2.0]), np.array([1.0, 1.0])) == _spearman(np.zeros(0), np.zeros(0)) == 0
+    # A resample of two images is one of them twice in half of all cases.
+    found = rank_correlation(np.array([1.0, 2.0]), np.array([1.0, 2.0]), n_bootstrap=200)
+    assert (found.value, found.low, found.high) == (1, 0, 1)
 
 
 def slow_pro(maps, masks):
@@ -184,6 +247,34 @@ def test_regions_that_touch_at_a_corner_are_one():
     assert localisation([found], [mask], 50)["pro"].value > 0.9
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "upto", "area"),
+    [
+        ([0.5, 1.0], [1.0, 1.0], 1.0, 0.75),
+        ([0.5, 1.0], [1.0, 1.0], 0.3, 0.3 * 0.6 / 2),
+        ([0.3, 1.0], [0.9, 1.0], 0.3, 0.3 * 0.9 / 2),
+        ([0.0, 0.2, 0.2, 1.0], [0.1, 0.5, 0.7, 1.0], 0.3, 0.2 * 0.3 + 0.1 * (0.7 + 0.7375) / 2),
+        # A curve that ends early goes on level, or, up to one, straight to the corner.
+        ([0.2], [0.5], 0.3, 0.2 * 0.5 / 2 + 0.1 * 0.5),
+        ([0.2], [0.5], 1.0, 0.2 * 0.5 / 2 + 0.8 * 0.75),
+    ],
+)
+def test_the_area_under_a_broken_line(x, y, upto, area):
+    assert _area(np.array(x), np.array(y), upto) == pytest.approx(area)
+
+
+def test_a_region_counts_as_much_as_any_other_however_small():
+    """A large region that is found and a single pixel that is not, or the other way round: one of two regions."""
+    mask = np.zeros((16, 16), bool)
+    mask[2:8, 2:8] = mask[12, 12] = True
+    alone = np.zeros((16, 16), bool)
+    alone[12, 12] = True
+    for found in (mask & ~alone, alone):
+        assert localisation([found.astype(float)], [mask], 50)["pro"].value == pytest.approx(0.5, abs=0.1)
+    assert localisation([alone.astype(float)], [alone], 50)["pro"].value == pytest.approx(1.0)
+    assert localisation([-alone.astype(float)], [alone], 50)["pro"].value == pytest.approx(0.0)
+
+
 def test_perfect_and_constant_maps():
     mask = np.zeros((16, 16), bool)
     mask[4:8, 4:8] = True
@@ -231,6 +322,50 @@ def test_classes_called_like_a_summary_leave_it_as_it_is():
     assert found["target (class)"] == plain["b"]
     assert found["all (class)"] == plain["a"]
     assert found["grade (class)"] == plain["c"]
+
+
+def graded(kinds, folds):
+    table = pd.DataFrame({"anomaly_class": kinds, "fold": folds})
+    return table.assign(score=np.random.default_rng(0).normal(size=len(table)), grade=np.nan)
+
+
+def test_a_class_that_cannot_be_compared_is_left_out_and_a_headline_that_cannot_is_an_error():
+    """In fold 1 there is no normal image."""
+    table = graded(["normal"] * 5 + ["a"] * 5 + ["b"] * 5, [0] * 10 + [1] * 5)
+    assert set(evaluate_table(table, ("a",), "fold", 20)) == {"target", "all", "a"}
+    for columns in (("b",), ("c",)):
+        with pytest.raises(EvaluationError, match="within one stratum"):
+            evaluate_table(table, columns, "fold", 20)
+
+
+def test_without_a_target_all_classes_are_it():
+    table = graded(["normal"] * 9 + ["a"] * 5 + ["b"] * 5, 0)
+    found = evaluate_table(table, (), "fold", 20)
+    assert found["all"] == found["target"]
+    assert found["target"]["auroc"].value == pytest.approx(
+        roc_auc_score(table["anomaly_class"] != "normal", table["score"])
+    )
+    assert evaluate_table(table, ("a", "b"), "fold", 20) == found
+    assert evaluate_table(table, ("a",), "fold", 20)["all"] == found["all"]
+
+
+@pytest.mark.parametrize(("grades", "told"), [([0, 1], False), ([0, 0.5, 1], True)])
+def test_two_grades_are_no_scale(grades, told):
+    table = graded(["normal"] * 9 + ["a"] * 9, 0)
+    assert ("grade" in evaluate_table(table.assign(grade=np.resize(grades, 18)), (), "fold", 20)) == told
+    # An image without a grade does not count.
+    some = table.assign(grade=np.where(np.arange(18) < 12, np.resize(grades, 18), np.nan))
+    assert evaluate_table(some, (), "fold", 20).get("grade") == evaluate_table(some[:12], (), "fold", 20).get("grade")
+
+
+def test_a_table_is_resampled_by_cluster():
+    table = graded(["normal"] * 20 + ["a"] * 20, 0).assign(grade=np.resize([0, 0.5, 1], 40), object=np.arange(40))
+    many = pd.concat([table] * 5)
+    naive, honest = (evaluate_table(many, (), "fold", 500, 0, cluster) for cluster in (None, "object"))
+    for name, metric in (("target", "auroc"), ("grade", "spearman")):
+        wide, narrow = (found[name][metric] for found in (honest, naive))
+        assert wide.value == narrow.value
+        assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
 def test_thousands_of_strata_with_one_label_cost_nothing():

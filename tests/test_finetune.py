@@ -15,7 +15,7 @@ from tests.conftest import own_store  # noqa: F401
 from tests.test_domains import category
 
 from anomaly_transfer import features, finetune, stopping, training, vicinal
-from anomaly_transfer.detectors.gaussian import GaussianDetector
+from anomaly_transfer.detectors.gaussian import GaussianDetector, mahalanobis
 from anomaly_transfer.errors import DataError, LabelLeakError, StoreError
 from anomaly_transfer.features import Features, extract
 from anomaly_transfer.finetune import Recipe, gaussians, scores, tune
@@ -144,6 +144,25 @@ def test_statistics_follow_the_network_as_the_recipe_says(tmp_path, normal, held
     made.train()
     assert (made.gaussian is frozen) == (statistics == "fixed")
     assert (made.targets is targets) == (statistics in ("score", "fixed"))
+
+
+def test_distances_are_those_of_whitened_features():
+    torch.manual_seed(0)
+    means, whitenings = [torch.randn(3), torch.randn(5)], [torch.randn(3, 3), torch.randn(5, 5)]
+    x = [torch.randn(7, 3), torch.randn(7, 5)]
+    made = finetune.Gaussians(means, whitenings)
+    wanted = np.column_stack(
+        [mahalanobis(*(a.double().numpy() for a in level)) for level in zip(x, means, whitenings, strict=True)]
+    )
+    assert np.allclose(made.distances(x), wanted, rtol=1e-4, atol=2e-3)
+    arrays = {"low": x[0].numpy(), "high": x[1].numpy()}
+    found = made.of(arrays)
+    assert list(found) == ["low", "high"]
+    assert np.allclose(np.column_stack([np.linalg.norm(a, axis=1) for a in found.values()]), wanted, rtol=1e-4)
+    # At the mean itself the gradient stays finite.
+    at = means[0].clone()[None].requires_grad_()
+    finetune.Gaussians(means[:1], whitenings[:1]).distances([at]).sum().backward()
+    assert torch.isfinite(at.grad).all()
 
 
 def test_crossed_statistics_pull_each_half_towards_the_other(tmp_path, normal, held_out, lite0):
@@ -278,9 +297,17 @@ def test_no_label_can_be_read_on_the_way(tmp_path, held_out, lite0):
         run(tmp_path, Cheat(photographs(8).pixels), held_out, lite0)
 
 
+def test_two_images_and_two_to_validate_with_are_enough(tmp_path, normal, held_out, lite0):
+    two = np.arange(2)
+    found = run(tmp_path, normal.take(two), held_out.take(two), lite0, epochs=0)
+    assert found.epochs == 0
+    assert len(found.losses()) == 1
+
+
 def test_bad_input_is_one_clear_error(tmp_path, normal, held_out, lite0):
-    with pytest.raises(DataError, match="at least two"):
-        run(tmp_path, normal.take(np.arange(1)), held_out, lite0)
+    for few in ((normal.take(np.arange(1)), held_out), (normal, held_out.take(np.arange(1)))):
+        with pytest.raises(DataError, match="at least two"):
+            run(tmp_path, *few, lite0)
     with pytest.raises(ValueError, match="no level 'stage99'"):
         run(tmp_path, normal, held_out, lite0, levels=("stage99",))
     with pytest.raises(ValueError, match="no level 'top'"):

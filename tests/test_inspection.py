@@ -160,7 +160,7 @@ def test_the_report_says_what_the_threshold_promises(folder, tmp_path, store):
 
 
 def test_long_pictures_stay_long(folder, tmp_path, store):
-    with Image.open(folder / "test" / "hole" / "000.png.png") as picture:
+    with Image.open(folder / "test" / "hole" / "000.png") as picture:
         picture.resize((256, 64)).save(folder / "test" / "hole" / "000.png")
     inspection.evaluate_folder(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
     with Image.open(tmp_path / "out" / "heat_maps" / "test" / "hole" / "000.png.png") as picture:

@@ -146,6 +146,94 @@ def test_compactness_alone_shrinks_everything_and_descriptiveness_holds_against_
     assert variance[True] > 10 * variance[False]
 
 
+def bare(kind, **attributes):
+    """An objective whose features are the pixels it is given."""
+    run = kind.__new__(kind)
+    run.__dict__ |= {"code": lambda batch: batch, "device": "cpu", "scale": torch.tensor(1.0), **attributes}
+    return run
+
+
+def test_deep_svdd_is_the_mean_squared_distance_to_its_centre():
+    x, centre = torch.randn(7, 3), torch.randn(3)
+    run = bare(oneclass.DeepSVDD, centre=centre)
+    squares = [sum(float(x[i, j] - centre[j]) ** 2 for j in range(3)) for i in range(7)]
+    assert run.anomaly(x).tolist() == pytest.approx(squares, rel=1e-5)
+    assert run.loss(x, None).item() == pytest.approx(np.mean(squares), rel=1e-5)
+
+
+def test_coordinates_near_zero_keep_their_sign(tmp_path, normal, held_out, start, monkeypatch):
+    mean = torch.tensor([2.0, -2.0, 0.05, -0.05, 0.0, 0.3])
+    monkeypatch.setattr(oneclass.DeepSVDD, "codes", lambda self, images: mean[None] + torch.tensor([[1.0], [-1.0]]))
+    least = oneclass.FROM_ZERO * float(mean.square().mean().sqrt())
+    run = made(tmp_path, normal, held_out, start)
+    assert run.centre.tolist() == pytest.approx([2, -2, least, -least, least, 0.3])
+    assert made(tmp_path, normal, held_out, start, guarded=False).centre.tolist() == [0] * 6
+
+
+def test_pseudo_negatives_are_as_many_draws_of_noise_of_the_said_width():
+    given = []
+
+    def head(x):
+        given.append(x)
+        return x[:, :1]
+
+    x = torch.randn(400, 5)
+    run = bare(oneclass.PseudoNegatives, scale=torch.tensor(4.0), recipe=Recipe(spread=0.3), head=head)
+    run.drawn = torch.Generator().manual_seed(0)
+    loss = run.loss(x, None).item()
+    (seen,) = given
+    assert torch.allclose(seen[:400], x / 4)
+    noise = seen[400:]
+    assert noise.shape == x.shape
+    assert noise.std().item() == pytest.approx(0.3, rel=0.05)
+    assert noise.mean().item() == pytest.approx(0, abs=0.02)
+    # Normal is 0 and noise is 1.
+    logits = seen[:, 0].double()
+    wanted = torch.cat([torch.log1p(logits[:400].exp()), torch.log1p((-logits[400:]).exp())]).mean().item()
+    assert loss == pytest.approx(wanted, rel=1e-5)
+    assert torch.equal(run.anomaly(x), x[:, 0] / 4)
+
+
+def test_compactness_is_the_mean_square_of_each_from_the_mean_of_the_others():
+    x, scale = torch.randn(6, 4), 3.0
+    run = bare(oneclass.Compactness, scale=torch.tensor(scale), reference=None)
+    others = [(x[i] - (x.sum(dim=0) - x[i]) / 5) / scale for i in range(6)]
+    wanted = torch.stack(others).square().mean().item()
+    assert run.loss(x, None).item() == pytest.approx(wanted, rel=1e-5)
+    assert run.loss(x[:1], None).item() == 0
+    # Beside it, the cross-entropy of as many reference pictures as a batch has.
+    pixels, classes = torch.randn(9, 4), torch.arange(9) % 3
+    given = []
+
+    def head(code):
+        given.append(code)
+        return code[:, :3]
+
+    run = bare(oneclass.Compactness, scale=torch.tensor(scale), reference=(pixels, classes), head=head)
+    run.recipe, run.drawn = Recipe(batch=5), torch.Generator().manual_seed(0)
+    loss = run.loss(x, None).item()
+    rows = [int((pixels == code).all(dim=1).nonzero()) for code in given[0]]
+    assert len(set(rows)) == 5
+    entropy = -torch.stack([pixels[r, :3].log_softmax(0)[classes[r]] for r in rows]).mean().item()
+    assert loss == pytest.approx(entropy + oneclass.COMPACTNESS * wanted, rel=1e-5)
+
+
+def test_the_score_of_compactness_is_the_mean_distance_to_the_two_nearest_normal_images():
+    templates, x = torch.randn(9, 3), torch.randn(4, 3)
+    for n in (9, 1):
+        run = bare(oneclass.Compactness, images=None, codes=lambda _, n=n: templates[:n])
+        run.refit()
+        nearest = torch.cdist(x, templates[:n]).sort(dim=1).values[:, :2]
+        assert run.anomaly(x).tolist() == pytest.approx(nearest.mean(dim=1).tolist(), rel=1e-4)
+
+
+def test_variance_is_that_of_held_out_features():
+    x = torch.randn(8, 5)
+    assert bare(oneclass.DeepSVDD, held_out=None, codes=lambda _: x).variance() == pytest.approx(
+        x.numpy().var(axis=0, ddof=1).mean(), rel=1e-5
+    )
+
+
 def test_descriptiveness_needs_a_reference(tmp_path, normal, held_out, start):
     with pytest.raises(ValueError, match="reference pictures"):
         prepare(normal, held_out, start, SIDE, Recipe(objective="compactness"), tmp_path)

@@ -56,6 +56,48 @@ def test_matched_folds_leak_with_no_more_training_images(table, seed):
     assert max(len(f.test) for f in halves) <= max(len(f.test) for f in whole) / 2 + 1
 
 
+@given(tables(), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_halves_cut_every_group_and_label_in_two(table, seed):
+    kinds = table["group"] + table["anomaly_class"]
+    normal = (table["anomaly_class"] == NORMAL).to_numpy()
+    halves = splits.matched_folds(table, seed)
+    for whole in splits.grouped_folds(table, seed):
+        mine = [half for half in halves if set(half.test) <= set(whole.test)]
+        assert len(mine) == 2
+        first, second = (kinds.iloc[half.test].value_counts() for half in mine)
+        assert first.sub(second, fill_value=0).abs().max() <= 1
+        assert abs(len(mine[0].test) - len(mine[1].test)) <= 1
+        for half in mine:
+            assert list(half.test) == sorted(half.test)
+            assert list(half.train) == sorted(set(half.train))
+            others = normal.sum() - normal[half.test].sum()
+            assert len(half.train) == min(len(whole.train), others)
+
+
+@pytest.mark.parametrize("n_groups", [2, 5, 6, 9])
+def test_few_groups_are_folds_themselves_and_more_are_dealt_to_five(n_groups):
+    table = pd.DataFrame({"group": np.repeat(np.arange(n_groups).astype(str), 8), "anomaly_class": NORMAL})
+    found = [splits.grouped_folds(table, seed) for seed in (0, 1)]
+    assert len(found[0]) == min(n_groups, 5)
+    same = all(np.array_equal(a.test, b.test) for a, b in zip(*found, strict=True))
+    assert same == (n_groups <= 5)
+    assert len(splits.random_folds(table)) == 5
+
+
+def test_two_normal_images_are_enough_to_train_on():
+    table = pd.DataFrame({"group": list("aabb"), "anomaly_class": NORMAL})
+    assert [len(fold.train) for fold in splits.grouped_folds(table)] == [2, 2]
+    with pytest.raises(DataError, match="1 normal training"):
+        splits.grouped_folds(table.iloc[:3])
+
+
+def test_random_folds_hold_the_share_of_anomalies():
+    table = pd.DataFrame({"group": "a", "anomaly_class": [NORMAL] * 40 + ["hole"] * 10})
+    for fold in splits.random_folds(table):
+        assert (table["anomaly_class"].iloc[fold.test] == "hole").sum() == 2
+
+
 def test_the_official_split_trains_on_normal_images_of_its_part():
     table = pd.DataFrame(
         {

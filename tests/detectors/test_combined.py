@@ -75,6 +75,8 @@ def test_batches_do_not_matter():
 
 
 def test_a_few_images_are_enough_to_fit_and_too_few_to_weigh():
+    """Weighing takes two images in each of five folds."""
+    assert LEAST == 10
     detector = made().fit(both_features(LEAST - 1))
     assert np.array_equal(detector.state_["spread"], np.ones(3))
     assert not np.array_equal(made().fit(both_features(LEAST)).state_["spread"], np.ones(3))

@@ -16,6 +16,7 @@ from anomaly_transfer.detectors.gaussian import (
     fit_gaussian,
     mahalanobis,
 )
+from anomaly_transfer.errors import DataError
 from anomaly_transfer.features import Features
 
 
@@ -39,6 +40,18 @@ def test_a_large_mean_costs_no_digits():
     x = np.random.default_rng(0).normal(size=(200, 6))
     far = Moments().update(x[:50] + 1e7).update(x[50:] + 1e7)
     assert np.allclose(far.covariance(), Moments().update(x).covariance(), rtol=1e-6)
+
+
+def test_where_all_directions_vary_alike_there_is_nothing_to_shrink_towards():
+    """Plus and minus each axis: the covariance is the scaled identity, to the last bit; as scikit-learn decides."""
+    x = np.concatenate([np.eye(4), -np.eye(4)])
+    one = np.arange(5.0)[:, None]
+    for data in (x, one):
+        assert Moments().update(data).shrinkage("ledoit-wolf") == LedoitWolf().fit(data).shrinkage_ == 0
+    assert Moments().update(x).shrinkage("oas") == OAS().fit(x).shrinkage_ == 1
+    # Several data sets at once are told apart.
+    both = np.stack([x, x * [1, 2, 3, 4]])
+    assert Moments().update(both).shrinkage().tolist() == pytest.approx([0, LedoitWolf().fit(both[1]).shrinkage_])
 
 
 def test_diagonal_and_identity_are_distances_in_standard_deviations():
@@ -153,3 +166,24 @@ def test_the_distance_has_no_unit(scale):
     train, test = rng.normal(size=(50, 8)), rng.normal(size=(10, 8))
     plain = mahalanobis(test, *fit_gaussian(train))
     assert np.allclose(mahalanobis(scale * test + 7, *fit_gaussian(scale * train + 7)), plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_rounding_is_no_variation_whatever_the_unit(scale):
+    """Spreads of less, and of more, than a millionth of the values themselves."""
+    noise = np.random.default_rng(0).normal(size=(50, 4))
+    with pytest.raises(DataError, match="do not vary in colour"):
+        Moments().update(scale * (1 + 5e-7 * noise)).gaussian("colour")
+    mean, whitening = Moments().update(scale * (1 + 2e-6 * noise)).gaussian()
+    assert np.allclose(mean, scale)
+    assert np.isfinite(whitening).all()
+
+
+def test_one_component_is_left_on_either_side():
+    """Where all directions vary alike, none carries less than a hundredth; a single channel is the smallest itself."""
+    moments = Moments().update(np.concatenate([np.eye(5), -np.eye(5)]))
+    shapes = [moments.gaussian("x", "ledoit-wolf", c)[1].shape for c in ("smallest", "largest")]
+    assert shapes == [(1, 5), (4, 5)]
+    x = np.arange(9.0)[:, None]
+    whole, smallest = (Moments().update(x).gaussian("x", "ledoit-wolf", c) for c in ("all", "smallest"))
+    assert np.allclose(mahalanobis(x, *smallest), mahalanobis(x, *whole))

@@ -90,3 +90,108 @@ def test_a_quarter_of_the_matrices_gives_the_same_distances():
     flat = [patch_features(part).reshape(-1, 81, 15).swapaxes(0, 1).astype(float) for part in (train, test)]
     wanted = mahalanobis(flat[1], *fit_gaussian(flat[0]))
     assert np.allclose(detector.anomaly_map(test).reshape(20, 81).T, wanted, rtol=1e-6, atol=0)
+
+
+def test_candidates_are_as_many_of_each_image_rounded_up():
+    """Seven images share twenty candidates: three each; the bank keeps all that it may."""
+    train = map_features(7)
+    patches = patch_features(train).reshape(7, 64, -1)
+
+    def of_images(**settings):
+        bank = PatchMemoryBank(**settings).fit(train).state_["bank"]
+        return np.bincount(
+            [np.flatnonzero((patches == row).all(axis=2).any(axis=1)).item() for row in bank], minlength=7
+        )
+
+    assert of_images(candidates=20).tolist() == [3] * 7
+    assert of_images(candidates=21).tolist() == [3] * 7
+    assert of_images(candidates=22).tolist() == [4] * 7
+    assert of_images(candidates=10**6).tolist() == [64] * 7
+    assert of_images(candidates=20, memory_bank=5).sum() == 5
+    assert len(PatchMemoryBank().fit(map_features(60)).state_["bank"]) == 1000
+    banks = [
+        PatchMemoryBank(candidates=20, **seed).fit(train).state_["bank"] for seed in ({}, {"seed": 0}, {"seed": 1})
+    ]
+    assert np.array_equal(banks[0], banks[1])
+    assert not np.array_equal(banks[0], banks[2])
+
+
+@pytest.mark.parametrize("detector", [PatchGaussian(), SharedPatchGaussian(), PatchMemoryBank()])
+def test_what_is_not_finite_is_named_by_its_row_among_all_images(detector):
+    train = map_features(150)
+    train.arrays["fine"][130, 0, 3, 3] = np.nan
+    with pytest.raises(DataError, match="row 130"):
+        detector.fit(train)
+
+
+def test_two_patches_are_a_memory_and_copies_of_one_are_not():
+    image = np.zeros((2, 3, 4, 4), "f4")
+    with pytest.raises(DataError, match="do not vary"):
+        PatchMemoryBank().fit(Features.of(a=image))
+    image[1] = 1
+    assert len(PatchMemoryBank().fit(Features.of(a=image)).state_["bank"]) == 2
+
+
+def test_the_grid_is_that_of_the_level_with_most_positions():
+    long, tall = np.ones((1, 2, 2, 9), "f4"), np.ones((1, 3, 4, 4), "f4")
+    assert patch_features(Features.of(long=long, tall=tall)).shape == (1, 2, 9, 5)
+    tall = np.ones((1, 3, 5, 4), "f4")
+    assert patch_features(Features.of(long=long, tall=tall)).shape == (1, 5, 4, 5)
+
+
+def test_every_position_of_a_map_is_scored_in_its_place():
+    """On grids that are no squares, and for several images."""
+    rng = np.random.default_rng(0)
+    train, test = (Features.of(a=rng.normal(size=(n, 2, 3, 5)).astype("f4")) for n in (30, 4))
+    x, y = patch_features(train), patch_features(test)
+    own, shared, memory = (
+        kind(memory_bank=10**6) if kind is PatchMemoryBank else kind()
+        for kind in (PatchGaussian, SharedPatchGaussian, PatchMemoryBank)
+    )
+    maps = [detector.fit(train).anomaly_map(test) for detector in (own, shared, memory)]
+    everywhere = fit_gaussian(x.reshape(-1, 2))
+    for image in range(4):
+        for row in range(3):
+            for column in range(5):
+                patch = y[image, row, column]
+                here = fit_gaussian(x[:, row, column])
+                nearest = np.linalg.norm(x.reshape(-1, 2) - patch, axis=1).min()
+                wanted = [mahalanobis(patch[None], *here)[0], mahalanobis(patch[None], *everywhere)[0], nearest]
+                assert [m[image, row, column] for m in maps] == pytest.approx(wanted, abs=1e-3)
+
+
+def slow_k_centre(points, k, first):
+    """Always the point farthest from those chosen, by plain distances, as long as there is one that is no copy."""
+    chosen = [first]
+    while len(chosen) < k:
+        nearest = np.linalg.norm(points[:, None] - points[chosen], axis=-1).min(axis=1)
+        if nearest.max() == 0:
+            break
+        chosen.append(int(nearest.argmax()))
+    return points[chosen]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("k", [1, 2, 12, 40, 60, 61, 100])
+def test_greedy_choice_is_gonzalez_s_whatever_the_scale(scale, k):
+    points = scale * np.random.default_rng(0).normal(size=(40, 3))
+    points = np.concatenate([points, points[:20]])
+    first = int(np.random.default_rng(1).integers(60))
+    chosen = k_centre_greedy(points, k, np.random.default_rng(1))
+    assert np.array_equal(chosen, slow_k_centre(points, k, first))
+    assert len(chosen) == min(k, 40)
+
+
+def test_points_that_are_near_but_no_copies_are_kept():
+    """A hundredth of the norm apart is far more than rounding in single precision; a hundred-thousandth is not."""
+    pair = np.array([[1.0, 0.0], [1.0, 1e-2]], "f4")
+    assert len(k_centre_greedy(pair, 2, np.random.default_rng(0))) == 2
+    pair[1, 1] = 1e-5
+    assert len(k_centre_greedy(pair, 2, np.random.default_rng(0))) == 1
+
+
+def test_copies_are_told_by_the_largest_norm_whatever_else_there_is():
+    """The distance to a copy is rounding of the norms; a patch of zeros must not make that count."""
+    points = np.random.default_rng(0).normal(size=(20, 64)).astype("f4")
+    points = np.concatenate([points, points, np.zeros((1, 64), "f4")])
+    assert len(k_centre_greedy(points, 41, np.random.default_rng(0))) == 21

@@ -1,15 +1,22 @@
 """Every measure: identity, symmetry, invariances, zero where there is nothing, agreement with other implementations."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm, subspace_angles
-from scipy.stats import energy_distance, wasserstein_distance
+from scipy.spatial.distance import cdist, pdist
+from scipy.stats import energy_distance, ks_2samp, spearmanr, wasserstein_distance
+from sklearn.covariance import LedoitWolf
 from sklearn.cross_decomposition import CCA
+from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import rbf_kernel
 
 from anomaly_transfer import similarity
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.similarity.base import Measure
+from anomaly_transfer.similarity.paired import _ratio, _span
+from anomaly_transfer.similarity.unpaired import _folds, _ridge, hsic
 
 ALL = list(similarity.measures().values())
 UNPAIRED, PAIRED = list(similarity.UNPAIRED), list(similarity.PAIRED)
@@ -34,6 +41,11 @@ def rotation(d, seed=0):
 @pytest.mark.parametrize("measure", ALL, ids=ids)
 def test_card_is_complete(measure: Measure):
     assert all([measure.title, measure.range, measure.equation, measure.source, measure.sees, measure.blind])
+
+
+def test_a_measure_is_of_the_kind_that_it_stands_among():
+    assert [measure.paired for measure in ALL] == [measure in PAIRED for measure in ALL]
+    assert len(ALL) == len(PAIRED) + len(UNPAIRED)
 
 
 @pytest.mark.parametrize("measure", PAIRED, ids=ids)
@@ -101,6 +113,182 @@ def test_independent_views_have_no_relation(name, n):
     measure = similarity.get(name)
     found = [measure(*np.random.default_rng(seed).normal(size=(2, n, 512))) for seed in range(20)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(20) + 0.01
+
+
+def orthonormal(n, k, seed=0):
+    """Columns about zero, each of length one, at right angles."""
+    x = np.random.default_rng(seed).normal(size=(n, k))
+    return np.linalg.qr(x - x.mean(axis=0))[0]
+
+
+def test_two_directions_of_known_correlations_and_lengths():
+    """Each direction of the first view, of length a, has one partner in the second, of correlation r."""
+    q = orthonormal(30, 4)
+    a, r = np.array([3.0, 1.0]), np.array([0.9, 0.4])
+    x, y = q[:, :2] * a, q[:, :2] * r + q[:, 2:] * np.sqrt(1 - r**2)
+    known = {
+        "svcca": r.mean(),
+        "pwcca": (a @ r) / a.sum(),
+        "procrustes": 1 - (a @ r) ** 2 / ((a @ a) * 2),
+        "cka_naive": (a**2 @ r**2) / np.sqrt((a**4).sum() * 2),
+    }
+    for name, value in known.items():
+        assert similarity.get(name)(5 + x @ rotation(2), y @ rotation(2, 1)) == pytest.approx(value), name
+    # The second view's lengths are all one: its directions count alike.
+    assert similarity.get("pwcca")(y, x) == pytest.approx(_pwcca_of(y, x))
+
+
+def _pwcca_of(x, y):
+    """By its definition, with canonical directions from covariances."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    inner = np.linalg.solve(x.T @ x, x.T @ y) @ np.linalg.solve(y.T @ y, y.T @ x)
+    squares, vectors = np.linalg.eig(inner)
+    h = x @ vectors.real
+    weight = np.abs((h / np.linalg.norm(h, axis=0)).T @ x).sum(axis=1)
+    return (weight @ np.sqrt(squares.real)) / weight.sum()
+
+
+def test_cca_looks_at_ten_leading_components():
+    q = orthonormal(60, 25)
+    x = q[:, :15] * np.geomspace(10, 1, 15)
+    ninth, tenth, eleventh = (x.copy() for _ in range(3))
+    for view, column in ((ninth, 8), (tenth, 9), (eleventh, 10)):
+        view[:, column:] = q[:, column + 10 : 25] * np.geomspace(10, 1, 15)[column:]
+    found = [similarity.get("svcca")(x, view) for view in (ninth, tenth, eleventh)]
+    assert found == pytest.approx([0.8, 0.9, 1.0], abs=1e-6)
+    # Columns that repeat add no component.
+    few = x[:, :4]
+    assert similarity.get("svcca")(few, np.hstack([few, few])) == pytest.approx(1.0)
+
+
+def test_rsa_is_the_rank_correlation_of_distances(samples):
+    assert similarity.get("rsa")(*samples) == pytest.approx(spearmanr(*map(pdist, samples)).statistic)
+
+
+def test_rbf_cka_is_that_of_its_kernels(samples):
+    k, l = (rbf_kernel(x, gamma=1 / np.median(pdist(x, "sqeuclidean"))) for x in samples)  # noqa: E741
+    assert similarity.get("cka_rbf")(*samples) == pytest.approx(hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l)))
+
+
+def test_minibatches_are_of_32_rows_or_a_few_more():
+    x, y = np.random.default_rng(0).normal(size=(2, 100, 5))
+    y += x
+    for n, n_parts in ((20, 1), (63, 1), (64, 2), (95, 2), (100, 3)):
+        parts = [np.array_split(view[:n], n_parts) for view in (x, y)]
+        products = [(a @ a.T, b @ b.T) for a, b in zip(*parts, strict=True)]
+        cross, one, two = (sum(hsic(pair[i], pair[j]) for pair in products) for i, j in ((0, 1), (0, 0), (1, 1)))
+        assert similarity.get("cka_minibatch")(x[:n], y[:n]) == pytest.approx(cross / np.sqrt(one * two))
+
+
+@pytest.mark.parametrize(("first", "second"), [(-1.0, 2.0), (2.0, -1.0), (0.0, 2.0), (-1.0, -1.0)])
+def test_a_square_that_is_not_positive_is_no_relation(first, second):
+    assert _ratio(1.0, first, second) == 0
+    assert _ratio(1.0, 1.0, 4.0) == 0.5
+
+
+def test_hsic_is_the_sum_over_distinct_rows():
+    n = 6
+    k, l = (a + a.T for a in np.random.default_rng(0).normal(size=(2, n, n)))  # noqa: E741
+    rows = range(n)
+    pairs = [k[i, j] * l[i, j] for i, j in permutations(rows, 2)]
+    triples = [k[i, j] * l[i, q] for i, j, q in permutations(rows, 3)]
+    fours = [k[i, j] * l[q, r] for i, j, q, r in permutations(rows, 4)]
+    assert hsic(k, l) == pytest.approx(np.mean(pairs) - 2 * np.mean(triples) + np.mean(fours))
+
+
+def test_distances_by_their_definitions_for_samples_of_unequal_size():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 6)), rng.normal(0.5, 2, (19, 6)) @ rotation(6)
+    between = cdist(x, y).mean()
+    assert similarity.get("energy")(x, y) == pytest.approx(2 * between - pdist(x).mean() - pdist(y).mean())
+    median = np.median(pdist(np.concatenate([x, y]), "sqeuclidean"))
+
+    def mmd(factor):
+        def kernel(squares):
+            return np.exp(-squares / (factor * median)).mean()
+
+        within = [kernel(pdist(part, "sqeuclidean")) for part in (x, y)]
+        return sum(within) - 2 * kernel(cdist(x, y, "sqeuclidean"))
+
+    assert similarity.get("mmd")(x, y) == pytest.approx(mmd(1))
+    assert similarity.get("mmd_multi")(x, y) == pytest.approx(np.mean([mmd(f) for f in (0.25, 0.5, 1, 2, 4)]))
+    sx, sy = np.cov(x.T), np.cov(y.T)
+    frechet = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(sx + sy - 2 * sqrtm(sx @ sy).real)
+    assert similarity.get("frechet")(x, y) == pytest.approx(frechet)
+    squares = [hsic(part @ part.T, part @ part.T) for part in (x, y)]
+    assert similarity.get("covariance")(x, y) == pytest.approx((sx * sy).sum() / np.sqrt(np.prod(squares)))
+    # Fewer columns than dimensions of a subspace: it is all of space.
+    assert similarity.get("subspace")(x, y) == pytest.approx(1.0)
+
+
+def test_a_subspace_has_no_more_dimensions_than_the_smaller_sample():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 40)), rng.normal(size=(6, 40))
+    bases = [np.linalg.svd(a - a.mean(0), full_matrices=False)[2][:5].T for a in (x, y)]
+    for pair in ((x, y), (y, x)):
+        assert similarity.get("subspace")(*pair) == pytest.approx(np.mean(np.cos(subspace_angles(*bases)) ** 2))
+
+
+def test_the_domain_classifier_is_a_ridge_with_both_sides_weighing_the_same():
+    rng = np.random.default_rng(0)
+    x, sign, held = rng.normal(size=(30, 8)), np.repeat([1.0, -1.0], [10, 20]), rng.normal(size=(7, 8))
+    weight = np.where(sign > 0, 0.05, 0.025)
+    centred = x - weight @ x
+    ridge = Ridge(alpha=0.01 * (weight @ centred**2).sum()).fit(x, sign, sample_weight=weight)
+    assert _ridge(x, sign, held) == pytest.approx(ridge.predict(held))
+
+
+@pytest.mark.parametrize("objects", [2, 3, 12, 40])
+def test_folds_hold_every_row_out_once_and_keep_objects_together_where_they_can(objects):
+    groups, first = np.arange(40) % objects, 16
+    folds = _folds(groups, first)
+    assert np.array_equal(np.sum(folds, axis=0), np.ones(40))
+    assert len(folds) == 5
+    side = np.arange(40) < first
+    for held in folds:
+        assert side[~held].any()
+        assert not side[~held].all()
+        if objects < 40:
+            assert not set(groups[held]) & set(groups[~held])
+        else:  # by row: either side in equal shares
+            assert [held[side].sum(), held[~side].sum()] == pytest.approx([16 / 5, 24 / 5], abs=1)
+    # An object of its own for either side: by object, a fold would lack one of them.
+    assert np.array_equal(_folds(np.repeat([0, 1], [16, 24]), first), _folds(np.arange(40), first))
+
+
+def test_overlap_is_one_minus_the_gap_between_distances_to_either_half(samples):
+    x, y = samples
+    gaps = []
+    for fitted, held in ((y[::2], y[1::2]), (y[1::2], y[::2])):
+        gaussian = LedoitWolf().fit(fitted)
+        gaps.append(ks_2samp(gaussian.mahalanobis(x), gaussian.mahalanobis(held)).statistic)
+    measure = similarity.get("overlap")
+    assert measure(x, y) == pytest.approx(1 - np.mean(gaps))
+    # One object, or one of which the other half is a single row: cut by row.
+    pool, rows = np.concatenate([x, y]), (np.arange(40), np.arange(40, 80))
+    for of_second in (np.zeros(40), np.arange(40) == 7):
+        groups = np.concatenate([np.arange(40), 100 + of_second])
+        assert measure.on(pool, groups=groups)(*rows) == pytest.approx(measure(x, y))
+
+
+@pytest.mark.parametrize("measure", ALL, ids=ids)
+def test_four_rows_are_enough_and_three_are_not(measure):
+    x, y = np.random.default_rng(0).normal(size=(2, 9, 3))
+    statistic = measure.on(x, y) if measure.paired else measure.on(np.concatenate([x, y]))
+    other = 0 if measure.paired else 9
+    assert np.isfinite(statistic(np.arange(4), other + np.arange(4)))
+    for few, many in ((3, 4), (4, 3)):
+        with pytest.raises(DataError, match="at least 4 rows on each side, not 3"):
+            statistic(np.arange(few), other + np.arange(many))
+
+
+@pytest.mark.parametrize("shape", [(20, 6), (6, 20)])
+def test_a_view_in_its_own_span_keeps_all_distances_about_its_mean(shape):
+    x = np.random.default_rng(0).normal(5, 1, shape)
+    found = _span(x)
+    assert found.shape == (shape[0], min(shape))
+    assert pdist(found) == pytest.approx(pdist(x))
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.linalg.norm(x - x.mean(axis=0), axis=1))
 
 
 @pytest.mark.parametrize(("n", "expected"), [(32, 0.94), (128, 0.80), (512, 0.50)])

@@ -22,6 +22,72 @@ def test_changes_are_what_they_say():
         S.two_samples("drift", 10, 5, 1.0, rng)
 
 
+def test_samples_have_the_widths_and_means_that_are_said():
+    rng = np.random.default_rng(0)
+    d, effect = 10, 2.0
+    widths = np.geomspace(1, 0.1, d)
+    pairs = {change: S.two_samples(change, 40_000, d, effect, rng) for change in S.CHANGES}
+    for first, _ in pairs.values():
+        assert first.std(axis=0) == pytest.approx(widths, rel=0.03)
+        assert abs(first.mean(axis=0)).max() < 0.03
+    wanted = {
+        "nothing": widths,
+        "shift": widths,
+        "spread": 1.5 * widths,
+        "directions": widths[[8, 9, *range(2, 8), 0, 1]],
+    }
+    for change, second in wanted.items():
+        assert pairs[change][1].std(axis=0) == pytest.approx(second, rel=0.03), change
+    assert pairs["shift"][1].mean(axis=0) == pytest.approx(2 / np.sqrt(d), abs=0.03)
+    mixed = pairs["mixture"][1]
+    # Along the last, narrow axis the shifted quarter stands apart.
+    shifted = mixed[:, -1] > 4 / np.sqrt(d)
+    assert shifted.mean() == pytest.approx(0.25, abs=0.01)
+    assert mixed[shifted].mean(axis=0) == pytest.approx(8 / np.sqrt(d), abs=0.06)
+    assert abs(mixed[~shifted].mean(axis=0)).max() < 0.03
+
+
+class Told:
+    """A measure that says how far the mean of the second sample lies above that of the first, or its negative."""
+
+    title = "told"
+
+    def __init__(self, farther):
+        self.farther = farther
+
+    def __call__(self, first, second):
+        return (1 if self.farther else -1) * (second.mean() - first.mean())
+
+
+@pytest.mark.parametrize("farther", [True, False])
+def test_power_counts_what_lies_beyond_the_95_per_cent_point_of_equal_samples(farther):
+    found = S.power([Told(farther)], ["nothing", "shift"], (10, 40), 5, 3.0, 100)
+    assert found[["measure", "change", "n"]].values.tolist() == [
+        ["told", change, n] for n in (10, 40) for change in ("nothing", "shift")
+    ]
+    assert found["value"].tolist() == pytest.approx([0.05, 1.0, 0.05, 1.0])
+
+
+def test_the_noise_floor_is_the_mean_and_range_of_repeats():
+    class Counting(Told):
+        values = iter([*range(11), *range(100, 111)])
+
+        def __call__(self, first, second):
+            return next(self.values)
+
+    found = S.noise_floor([Counting(False)], (8, 9), 3, 11)
+    assert set(found["measure"]) == {"told"}
+    assert found[["n", "value", "low", "high"]].values.tolist() == [[8, 5, 0.25, 9.75], [9, 105, 100.25, 109.75]]
+
+
+def test_views_have_unit_variance_and_share_a_part_of_it():
+    for shared in (0.0, 0.3, 1.0):
+        a, b = S.two_views(20_000, 2, shared, np.random.default_rng(0))
+        for view in (a, b):
+            assert view.var(axis=0) == pytest.approx(1, abs=0.03)
+        assert (a * b).mean(axis=0) == pytest.approx(shared, abs=0.03)
+
+
 def test_power_rises_with_images_and_blind_measures_stay_blind():
     measures = [similarity.get(name) for name in ("energy", "covariance")]
     found = S.power(measures, ["shift"], (8, 60), 20, 1.0, 40).pivot(index="measure", columns="n", values="value")
