@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 import yaml
 from tests.book.conftest import ROOT
@@ -54,6 +56,18 @@ def test_what_is_not_at_hand_is_left_out():
     here, all_of_them = plan.jobs("study"), plan.jobs("study", everywhere=True)
     assert set(here) < set(all_of_them)
     assert {job.benchmark for job in here} == {"elpv", "surfaces"}  # no data folder: see conftest
+
+
+def test_memory_is_what_was_measured_at_the_profile_full():
+    (job,) = plan.jobs("full", study="tuned", benchmark="surfaces", variant="diagonal")[:1]
+    with (ROOT / "results" / "memory.csv").open(newline="") as file:
+        peaks = {row["case"]: int(row["peak_mb"]) for row in csv.DictReader(file)}
+    assert peaks["tuned step"] < job.memory_mb() < 1.3 * peaks["tuned step"]
+    (decided,) = plan.jobs("full", study="cracks", benchmark="concrete_cracks", variant="head-all", everywhere=True)[:1]
+    assert decided.memory_mb() > max(peaks["cracks head-all"], peaks["tuned step"])
+    for study in plan.MODULES:
+        assert plan.jobs("full", study=study, everywhere=True)[0].memory_mb() > 1000 or study == "peers"
+    assert job.model_copy(update={"profile": "study"}).memory_mb() == plan.MEMORY_MB
 
 
 def test_a_job_is_a_command_that_runs(tmp_path):

@@ -485,8 +485,8 @@ def test_tables_are_kept_exported_and_read_back(store, tmp_path, monkeypatch):
     first = relations.run("surfaces", "brick", "imagenet", 0, "smoke", store)
     monkeypatch.setattr(relations, "_of_images", lambda *_: pytest.fail("computed twice"))
     assert relations.run("surfaces", "brick", "imagenet", 0, "smoke", store) == first
-    tables.export([first], tmp_path)
-    (file,) = tmp_path.iterdir()
+    tables.export([first], tmp_path / "out")
+    (file,) = (tmp_path / "out").iterdir()
     assert tables.Table.model_validate_json(file.read_text()) == first
     # A damaged entry is computed again.
     (store.path("tables", first.key) / tables.FILE).write_text("{")

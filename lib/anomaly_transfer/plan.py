@@ -5,7 +5,9 @@ Explained in the chapter *Limits*.
 
 from __future__ import annotations
 
+import csv
 import itertools
+import math
 from functools import cache
 from importlib.util import find_spec
 from typing import Literal
@@ -31,6 +33,19 @@ MODULES = {
     "rivals": "rivals",
     "peers": "rivals",
 }
+
+
+#: Measured cases of ``results/memory.csv``, by their first word, of which the largest stands for a study at the profile
+#: ``full``; for one that is not here those of ``run``.
+MEASURED = {
+    "tuned": ("tuned",),
+    "localised": ("tuned", "localised"),
+    "oneclass": ("oneclass",),
+    "supervised": ("oneclass",),
+    "cracks": ("cracks", "tuned"),
+}
+#: Memory of a job at smaller profiles, and what is added to a measured peak.
+MEMORY_MB, HEADROOM = 8000, 1.25
 
 
 class Entry(BaseModel):
@@ -72,6 +87,14 @@ class Job(BaseModel):
             return ["run", "--method", self.variant, *where, *splits, "--export", f"{results}/{self.profile}"]
         kind = ["tables", self.study, "--variant", self.variant]
         return [*kind, *where, "--export", f"{results}/tables/{self.profile}"]
+
+    def memory_mb(self) -> int:
+        """Memory to ask a cluster for, MB: at the profile ``full`` as measured on data of that size."""
+        if self.profile != "full":
+            return MEMORY_MB
+        with (places.results_folder() / "memory.csv").open(encoding="utf-8", newline="") as file:
+            peaks = [(row["case"].split()[0], int(row["peak_mb"])) for row in csv.DictReader(file)]
+        return math.ceil(HEADROOM * max(peak for case, peak in peaks if case in MEASURED.get(self.study, ("run",))))
 
     def fingerprint(self) -> str:
         """Changes when the job has to be run again: with its code, its sizes, or what it runs.

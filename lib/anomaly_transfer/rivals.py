@@ -249,7 +249,7 @@ def _judged(category: Category, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     return judged, kinds[judged] != NORMAL
 
 
-STUDY = Study("rivals", request, (DEFAULT,), DEFAULT, lambda method: (method, *RIVALS))
+STUDY = Study("rivals", request, tuple(detectors.methods()), DEFAULT, lambda method: (method, *RIVALS))
 run = STUDY.run
-PEERS_STUDY = Study("peers", peers_request, (DEFAULT,), DEFAULT, lambda method: (method, *PEERS))
+PEERS_STUDY = Study("peers", peers_request, tuple(detectors.methods()), DEFAULT, lambda method: (method, *PEERS))
 peers = PEERS_STUDY.run
