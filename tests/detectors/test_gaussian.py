@@ -187,3 +187,11 @@ def test_one_component_is_left_on_either_side():
     x = np.arange(9.0)[:, None]
     whole, smallest = (Moments().update(x).gaussian("x", "ledoit-wolf", c) for c in ("all", "smallest"))
     assert np.allclose(mahalanobis(x, *smallest), mahalanobis(x, *whole))
+
+
+@pytest.mark.parametrize("components", ["largest", "smallest"])
+def test_a_single_channel_is_the_largest_and_the_smallest_component(components):
+    x = np.random.default_rng(0).normal(3, 2, (50, 1)).astype(np.float32)
+    train, test = Features.of(a=x[:40]), Features.of(a=x[40:])
+    some, every = (GaussianDetector(components=c).fit(train).anomaly_score(test) for c in (components, "all"))
+    assert some == pytest.approx(every, rel=1e-6)

@@ -196,6 +196,9 @@ def _of_all(covariance: torch.Tensor, variance: torch.Tensor, floor: torch.Tenso
 def _of_components(covariance: torch.Tensor, components: str, floor: torch.Tensor) -> torch.Tensor:
     """Whitening matrix of the largest or of the smallest principal components, shape (k, d)."""
     values, vectors = torch.linalg.eigh(covariance)
+    if len(values) == 1:
+        # A single one is the largest and the smallest.
+        return vectors.T / values.clamp(min=float(floor)).sqrt()
     # Ascending: the first ones together carry no more than the rest of the variance; one is left on either side.
     carried = values.clamp(min=0).cumsum(0) / values.clamp(min=0).sum()
     n_smallest = int((carried <= 1 - VARIANCE_SHARE).sum().clamp(1, max(1, len(values) - 1)))
