@@ -134,6 +134,6 @@ def test_what_stands_in_for_a_job_that_was_not_recorded_is_of_its_size():
         if others:
             rows.append((study, abs(np.log(np.median(others) / np.median(taken)))))
     off = pd.DataFrame(rows, columns=["study", "off"]).groupby("study")["off"].agg(["median", "size"])
-    # Cracks are recorded on one data set; of peers there are four runs, of which one is much longer than the others.
+    # Cracks are recorded on one data set; of peers there are four runs, too few for a median.
     assert set(off.index) == set(plan.MODULES) - {"cracks"}
     assert off.loc[off.index != "peers", "median"].max() < np.log(2), off
