@@ -6,6 +6,7 @@ import torch
 from tests.fake_device import NAME, FakeDevice
 
 from anomaly_transfer import (
+    backbones,
     cracks,
     detectors,
     device,
@@ -111,6 +112,18 @@ def test_arguments_stay_where_they_are_and_results_come_back(lite0, some_images,
     assert set(finetune.pooled(lite0, some_images, 32)) == set(lite0.levels)
     assert lite0.device.type == "cpu"
     assert all(torch.equal(value, before[name]) for name, value in lite0.network.state_dict().items())
+
+
+def test_without_a_word_the_device_of_the_process_computes(lite0, some_images, away, monkeypatch):
+    used, on = [], backbones.Backbone.on
+    monkeypatch.setattr(backbones.Backbone, "on", lambda self, name: (used.append(str(name)), on(self, name))[1])
+    finetune.scores(lite0, finetune.gaussians(lite0, some_images, 32), some_images, 32)
+    finetune.pooled(lite0, some_images, 32)
+    assert len(used) >= 3
+    assert set(used) == {NAME}
+    used.clear()
+    finetune.pooled(lite0, some_images, 32, device="cpu")
+    assert set(used) == {"cpu"}
 
 
 def test_the_fake_device_refuses_what_a_real_one_refuses(away):

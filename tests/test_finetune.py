@@ -219,6 +219,22 @@ def test_batch_norms_keep_their_statistics_unless_they_are_trained(tmp_path, nor
         assert same == (setting == "frozen")
 
 
+def test_the_anchor_adds_half_its_weight_times_the_squares_that_matter(tmp_path, normal, held_out, lite0):
+    """Elastic weight consolidation: the penalty is that of the formula, and none where nothing has moved."""
+    free, held = (
+        finetune._Run(normal, held_out, lite0, SIDE, Recipe(anchor=a), tmp_path / str(a), 0, "cpu") for a in (0.0, 3.0)
+    )
+    batch, rows = torch.zeros(2, SIDE, SIDE, 3), np.arange(2)
+    with torch.no_grad():
+        assert held.loss(batch, rows) == free.loss(batch, rows)
+        for (parameter, _, _), other in zip(held.anchor, free.parameters, strict=True):
+            parameter += 0.01
+            other += 0.01
+        wanted = 3 / 2 * sum((weight * 0.01**2).sum() for _, _, weight in held.anchor)
+        assert wanted > 0
+        assert float(held.loss(batch, rows) - free.loss(batch, rows)) == pytest.approx(float(wanted), rel=1e-2)
+
+
 def test_an_anchor_holds_what_the_classes_depend_on(tmp_path, normal, held_out, lite0):
     settings = {"epochs": 1, "rate": 1e-3, "covariance": "identity", "statistics": "score"}
     free, held = (run(tmp_path, normal, held_out, lite0, anchor=anchor, **settings).network(1) for anchor in (0.0, 1e6))
