@@ -101,6 +101,19 @@ def localised() -> None:
     study._rows(None, "mahalanobis", 0, sizes.model_copy(update={"bootstrap": 2000}), None)
 
 
+def extraction() -> None:
+    """A network as large as the profile's passes images: all levels pooled, and the maps of patch detectors."""
+    from anomaly_transfer import backbones, features, profiles
+    from anomaly_transfer.images import ImageArray
+
+    sizes = profiles.get("full")
+    images = ImageArray(np.random.default_rng(0).integers(0, 256, (32, 256, 256, 3), dtype=np.uint8))
+    backbone = backbones.load(sizes.backbone)
+    for levels in (None, features.map_levels(backbone)):
+        with tempfile.TemporaryDirectory() as folder:
+            features.extract(images, backbone, sizes.image_size, Path(folder), levels)
+
+
 def a_training(study: str, side: str) -> None:
     """One step of a batch, and its Gaussians."""
     from anomaly_transfer import backbones, finetune, profiles
@@ -116,6 +129,7 @@ def a_training(study: str, side: str) -> None:
 
 #: By study: the cases of which the largest counts.
 CASES = {
+    "run extraction": (extraction,),
     "run gaussian": (a_detector, "gaussian"),
     "run neighbours": (a_detector, "neighbours"),
     "run svm": (a_detector, "svm"),
