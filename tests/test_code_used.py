@@ -150,6 +150,18 @@ def test_a_key_does_not_move_with_other_libraries(monkeypatch):
     assert code("run", "gaussian").hash == before
 
 
+def test_the_code_that_makes_pictures_of_comparison_counts_where_they_are_compared(monkeypatch):
+    compared, others = [("relations", "imagenet"), ("labelled", "imagenet")], [("tuned", "mahalanobis"), ("run", "svm")]
+    before = {pair: code(*pair).hash for pair in (*compared, *others)}
+    edited(
+        monkeypatch,
+        "benchmarks.surfaces",
+        "return np.stack(crops), np.array(groups)",
+        "return np.stack(crops)[::-1], np.array(groups)",
+    )
+    assert [pair for pair in before if code(*pair).hash != before[pair]] == compared
+
+
 def test_what_a_method_fixes_counts_and_what_its_neighbour_fixes_does_not(monkeypatch):
     before = {method: experiments.code(method).hash for method in ("gaussian", "gaussian-oas")}
     edited(
