@@ -266,3 +266,8 @@ def test_the_small_network_has_named_levels_and_no_bias_unless_asked_for():
     assert [name for name, _ in lenet(bias=True).network.named_parameters() if name.endswith("bias")]
     assert lenet(seed=3).fingerprint() == network.fingerprint() != lenet(seed=4).fingerprint()
     assert [len(part) for part in training.stages(network)] == [1, 1, 1, 1]
+
+
+def test_both_terms_of_compactness_are_made_smaller_and_the_classes_lead():
+    """Perera and Patel (2019) weigh the variance by a tenth."""
+    assert pytest.approx(0.1) == oneclass.COMPACTNESS
