@@ -135,7 +135,10 @@ def test_the_fake_device_refuses_what_a_real_one_refuses(away):
     assert torch.equal((there + 1).cpu(), torch.full((3,), 2.0))
 
 
-def test_a_device_that_is_not_there_is_one_sentence():
+def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):
+    monkeypatch.setenv(device.VARIABLE, "gpu")
+    with pytest.raises(DeviceError, match="no device 'gpu' here"):
+        device.default_device()
     with pytest.raises(DeviceError, match=r"no device 'nonsense' here .*: use cpu"):
         device.use("nonsense")
 

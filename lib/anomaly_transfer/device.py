@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 import torch
 
@@ -27,7 +28,10 @@ def default_device() -> str:
     DeviceError
         If there is no such device here.
     """
-    chosen = os.environ.get(VARIABLE) or ("cuda" if torch.cuda.is_available() else "cpu")
+    named = os.environ.get(VARIABLE)
+    if named:
+        _check(named)
+    chosen = named or ("cuda" if torch.cuda.is_available() else "cpu")
     if chosen.startswith("cuda"):
         # Convolutions have it on by default.
         torch.backends.cudnn.allow_tf32 = False
@@ -42,14 +46,18 @@ def use(name: str | None) -> None:
     DeviceError
         If there is no such device here.
     """
-    if name is None:
-        return
+    if name is not None:
+        _check(name)
+        os.environ[VARIABLE] = name
+
+
+@cache
+def _check(name: str) -> None:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         there = "cpu, cuda" if torch.cuda.is_available() else "cpu"
         raise DeviceError(f"There is no device {name!r} here ({str(error).splitlines()[0]}): use {there}.") from error
-    os.environ[VARIABLE] = name
 
 
 @contextmanager
