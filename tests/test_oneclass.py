@@ -268,6 +268,6 @@ def test_the_small_network_has_named_levels_and_no_bias_unless_asked_for():
     assert [len(part) for part in training.stages(network)] == [1, 1, 1, 1]
 
 
-def test_both_terms_of_compactness_are_made_smaller_and_the_classes_lead():
+def test_the_variance_weighs_a_tenth_as_in_the_paper():
     """Perera and Patel (2019) weigh the variance by a tenth."""
     assert pytest.approx(0.1) == oneclass.COMPACTNESS
