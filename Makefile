@@ -77,7 +77,7 @@ _bounds/newest.txt:
 chapter: notebooks  ## Execute one chapter: make chapter CHAPTER=02_frozen.
 	python book/tools/execute.py $(CHAPTER) $(PROFILE) $(VENV)/$(CHAPTER).ipynb
 
-MODULE ?= evaluation
+MODULE ?= metrics/ranking
 SAMPLE ?= 60
 mutants: setup  ## Does a test notice when a module is changed in one place? MODULE=detectors/gaussian SAMPLE=60 AGAIN=1 (last survivors).
 	@python -c 'import cosmic_ray' 2>/dev/null \

@@ -26,8 +26,8 @@ if not Path(f"{SITE}/_build/html/index.html").exists():
 
 # What only some chapters read, by the module through which they do.
 READ_BY = {
-    "anomaly_transfer.claims": ("book/claims.yml", "results/verdicts.json"),
-    "anomaly_transfer.plan": ("results/plan.yml",),
+    "anomaly_transfer.claims.ledger": ("book/claims.yml", "results/verdicts.json"),
+    "anomaly_transfer.studies.plan": ("results/plan.yml",),
 }
 
 # The same for all chapters, and hundreds of recorded runs: read once.

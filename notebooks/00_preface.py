@@ -25,8 +25,9 @@ profile = "laptop"  # smoke, laptop, study or full: see "Profiles" below
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Ten glowing solar cells in two rows; some show dark cracks or dark areas"}, "figure": {"name": "fig-which", "caption": "Ten solar cells under electroluminescence, five of them certainly defective. Which? (The answer is at the end of this page. Cells: ELPV, CC BY-NC-SA 4.0.)"}}
 import numpy as np
 
-from anomaly_transfer import benchmarks, plots
-from anomaly_transfer.labels import NORMAL
+from anomaly_transfer import benchmarks
+from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.pages import plots
 
 plots.use_style()
 cells = benchmarks.get("elpv").load("poly")
@@ -109,18 +110,18 @@ sizes
 # [Execution times and versions](../book/executions.md).
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-from anomaly_transfer import records
+from anomaly_transfer import provenance
 from anomaly_transfer.device import default_device
-from anomaly_transfer.features import default_engine
+from anomaly_transfer.features.extraction import default_engine
 
 device = default_device()
 live = {
     "profile": profiles.get(profile).name,
-    "hardware": records.hardware(),
+    "hardware": provenance.hardware(),
     "device": device,
     "feature extraction": default_engine(device),
-    "date (UTC)": records.now(),
-    **records.versions(),
+    "date (UTC)": provenance.now(),
+    **provenance.versions(),
 }
 pd.DataFrame({"value": live})
 

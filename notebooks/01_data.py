@@ -28,17 +28,13 @@ profile = "laptop"  # smoke, laptop, study or full: see the preface
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    benchmarks,
-    evaluation,
-    executions,
-    experiments,
-    plots,
-    profiles,
-    splits,
-)
-from anomaly_transfer.glue import glue
-from anomaly_transfer.labels import NORMAL
+from anomaly_transfer import benchmarks, profiles
+from anomaly_transfer.data import splits
+from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.metrics import ranking
+from anomaly_transfer.pages import executions, plots
+from anomaly_transfer.pages.glue import glue
+from anomaly_transfer.studies import detection
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -141,7 +137,7 @@ for name, table in tables.items():
     clear = table[table["anomaly_class"].isin([NORMAL, "p = 1"])]
     defective = (clear["anomaly_class"] == "p = 1").to_numpy()
     share = splits.group_rate(clear, defective)
-    blind[name] = evaluation.evaluate(
+    blind[name] = ranking.evaluate(
         share, defective, n_bootstrap=settings.bootstrap
     )["auroc"]
 
@@ -180,8 +176,8 @@ names = {
     "gaussian": "Gaussian, all levels",
     "neighbours@head": "neighbours, last level",
 }
-records = experiments.run_all(
-    experiments.matrix(
+records = detection.run_all(
+    detection.matrix(
         methods, "elpv", profile, splits=["random", "matched", "grouped"], seeds=[0]
     )
 )
@@ -192,8 +188,8 @@ tests = {
     "matched": "3 matched, within run",
     "grouped": "4 grouped, within run",
 }
-all_pairs = experiments.table(r for r in records if r.experiment.split == "random")
-within_run = experiments.table(records, group="within group")
+all_pairs = detection.table(r for r in records if r.experiment.split == "random")
+within_run = detection.table(records, group="within group")
 steps = pd.concat(
     [
         all_pairs.assign(test="1 random, all pairs"),
@@ -214,7 +210,7 @@ by = {
     for r in records
 }
 leak = {
-    (material, method): experiments.compare(
+    (material, method): detection.compare(
         by["matched", material, method],
         by["grouped", material, method],
         within="group",
@@ -248,7 +244,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 grouped, matched = (
-    experiments.by_group(by[split, "mono", "gaussian"])
+    detection.by_group(by[split, "mono", "gaussian"])
     for split in ("grouped", "matched")
 )
 training = grouped["normal"].sum() - grouped["normal"]
@@ -295,7 +291,7 @@ for split, title in (
     ("matched", "knows the run"),
     ("grouped", "has never seen it"),
 ):
-    scored = experiments.scores(by[split, "mono", "gaussian"])
+    scored = detection.scores(by[split, "mono", "gaussian"])
     panels[title] = scored[
         (scored["group"] == largest)
         & scored["anomaly_class"].isin([NORMAL, "p = 1"])

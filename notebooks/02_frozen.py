@@ -28,21 +28,17 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    backbones,
-    benchmarks,
-    detectors,
-    executions,
-    experiments,
-    plots,
-    profiles,
-)
+from anomaly_transfer import benchmarks, detectors, profiles
+from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.data.splits import grouped_folds
 from anomaly_transfer.detectors.base import pixel_scores
-from anomaly_transfer.features import level_strides
-from anomaly_transfer.labels import NORMAL
-from anomaly_transfer.records import recorded as recorded_runs
-from anomaly_transfer.splits import grouped_folds
+from anomaly_transfer.features.extraction import level_strides
+from anomaly_transfer.metrics import aggregate
+from anomaly_transfer.networks import backbones
+from anomaly_transfer.pages import executions, plots
 from anomaly_transfer.store import Store
+from anomaly_transfer.studies import detection
+from anomaly_transfer.studies.records import recorded as recorded_runs
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -62,7 +58,7 @@ executions.told("02_frozen", profile)
 # %%
 backbone = backbones.load(settings.backbone)
 cells = {name: elpv.load(name, settings.limit) for name in elpv.categories}
-pooled = experiments.features_for("pooled", None, settings, cells["mono"])
+pooled = detection.features_for("pooled", None, settings, cells["mono"])
 strides = level_strides(backbone)
 pd.DataFrame(
     {
@@ -94,12 +90,12 @@ pd.DataFrame(
 
 # %%
 levels = [f"gaussian@{level}" for level in backbone.levels]
-by_level = experiments.run_all(
-    experiments.matrix([*levels, "gaussian"], "elpv", profile, seeds=[0])
+by_level = detection.run_all(
+    detection.matrix([*levels, "gaussian"], "elpv", profile, seeds=[0])
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of a Gaussian at each of nine levels and of their sum, for mono and poly cells, with interval bands"}, "figure": {"name": "fig-levels", "caption": "AUROC of a Gaussian at each level alone, and of the sum over all levels (rightmost). Grouped split; bands are 95 % intervals; dashed: chance. (Data: ELPV.)"}}
-curve = experiments.table(by_level)
+curve = detection.table(by_level)
 curve["level"] = [method.partition("@")[2] or "sum" for method in curve["method"]]
 figure = plots.level_profile(curve, level="level", hue="category")
 
@@ -184,14 +180,14 @@ methods = {
     "patch-shared": "patch Gaussian, shared",
     "patch-memory": "patch memory",
 }
-records = experiments.run_all(
-    experiments.matrix(
+records = detection.run_all(
+    detection.matrix(
         list(methods), "elpv", profile, splits=["grouped", "random"], seeds=[0]
     )
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC with intervals of six detectors on mono and poly cells, for the grouped and the random split"}, "figure": {"name": "fig-detectors", "caption": "Six detectors on the same frozen network. AUROC for certain defects against normal cells of the same run with 95 % intervals, on runs never seen (grouped) and on runs seen in training (random). (Data: ELPV.)"}}
-frame = experiments.table(records, group="within group")
+frame = detection.table(records, group="within group")
 frame["detector"] = frame["method"].map(methods)
 figure = plots.intervals(frame, row="detector", hue="split", column="category")
 
@@ -208,7 +204,7 @@ grouped = {
 differences = pd.DataFrame(
     [
         {"detector": methods[name], "material": material}
-        | experiments.compare(record, grouped[material, "gaussian"])[
+        | detection.compare(record, grouped[material, "gaussian"])[
             "auroc"
         ].model_dump()
         for (material, name), record in grouped.items()
@@ -244,11 +240,11 @@ Markdown(
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Box plots of the Gaussian's score for the four grades, for mono and poly cells"}, "figure": {"name": "fig-doubt", "caption": "The Gaussian's score by grade, each cell scored by a model that has not seen its run; scores of different runs come from different models. (Data: ELPV.)"}}
 figure = plots.scores_by_grade(
-    {m: experiments.scores(grouped[m, "gaussian"]) for m in elpv.categories}
+    {m: detection.scores(grouped[m, "gaussian"]) for m in elpv.categories}
 )
 
 # %% tags=["hide-input"]
-doubt = experiments.table(grouped.values(), metric="spearman", group="grade")
+doubt = detection.table(grouped.values(), metric="spearman", group="grade")
 doubt["detector"] = doubt["method"].map(methods)
 doubt["text"] = plots.with_interval(doubt, ".2f")
 shown = doubt.pivot(index="detector", columns="category", values="text")
@@ -288,7 +284,7 @@ Markdown(
 
 # %%
 fold = max(grouped_folds(table), key=lambda fold: len(fold.test))
-maps = experiments.features_for("maps", None, settings, cells["poly"])
+maps = detection.features_for("maps", None, settings, cells["poly"])
 detector = detectors.make("patch-memory", memory_bank=settings.memory_bank).fit(
     maps.take(fold.train)
 )
@@ -342,9 +338,7 @@ recorded = [
     if record.experiment.method in methods
     and record.experiment.split in ("grouped", "random")
 ]
-study = experiments.mean_over_seeds(
-    experiments.table(recorded, group="within group")
-)
+study = aggregate.mean_over_seeds(detection.table(recorded, group="within group"))
 study["detector"] = study["method"].map(methods)
 study["order"] = study["method"].map(list(methods).index)
 study = study.sort_values(["order", "split"])

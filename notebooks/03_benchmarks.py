@@ -27,18 +27,13 @@ profile = "laptop"  # smoke, laptop, study or full: see the preface
 import pandas as pd
 from IPython.display import Markdown, display
 
-from anomaly_transfer import (
-    benchmarks,
-    cards,
-    evaluation,
-    executions,
-    experiments,
-    plots,
-    profiles,
-    published,
-)
-from anomaly_transfer.glue import glue
-from anomaly_transfer.records import recorded as recorded_runs
+from anomaly_transfer import benchmarks, profiles
+from anomaly_transfer.claims import published
+from anomaly_transfer.metrics import aggregate, ranking
+from anomaly_transfer.pages import cards, executions, plots
+from anomaly_transfer.pages.glue import glue
+from anomaly_transfer.studies import detection
+from anomaly_transfer.studies.records import recorded as recorded_runs
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -115,14 +110,14 @@ leaks = [
 
 def named(frame):
     """One row a benchmark, category, detector and split: means over seeds."""
-    frame = experiments.mean_over_seeds(frame)
+    frame = aggregate.mean_over_seeds(frame)
     places = {"crackforest": "CrackForest", "magnetic_tile": "magnetic tiles"}
     where = frame["benchmark"].map(places).fillna("ELPV " + frame["category"])
     return frame.assign(where=where, detector=frame["method"].map(names))
 
 
 # %% tags=["hide-input"]
-leak_scores = named(experiments.table(leaks))
+leak_scores = named(detection.table(leaks))
 order = {"random": 0, "matched": 1, "grouped": 2}
 leak_scores = leak_scores.sort_values(
     "split", key=lambda s: s.map(order), kind="stable"
@@ -137,7 +132,7 @@ figure = plots.intervals(leak_scores, row="where", hue="split", column="detector
 
 # %% tags=["hide-input"]
 flattery = named(
-    experiments.table(
+    detection.table(
         [r for r in leaks if "minus grouped" in r.metrics], group="minus grouped"
     )
 )
@@ -181,14 +176,12 @@ Markdown(
 
 # %%
 methods = ["gaussian", "patch-memory"]
-drawn = experiments.run_all(
-    experiments.matrix(methods, "surfaces", profile, seeds=[0])
-)
+drawn = detection.run_all(detection.matrix(methods, "surfaces", profile, seeds=[0]))
 
 # %% tags=["hide-input"]
 kinds = [*known["surfaces"].target_classes, "control"]
 by_kind = pd.concat(
-    experiments.table(drawn, group=kind).assign(kind=kind) for kind in kinds
+    detection.table(drawn, group=kind).assign(kind=kind) for kind in kinds
 )
 
 
@@ -234,13 +227,13 @@ Markdown(
 # %% tags=["hide-input"]
 def by_severity(record):
     """AUROC of the defects of each severity against normal images of the same fold."""
-    scores = experiments.scores(record)
+    scores = detection.scores(record)
     scores = scores[scores["anomaly_class"] != "control"]
     row = {}
     for grade in sorted(set(scores["grade"]) - {0}):
         part = scores[scores["grade"].isin([0, grade])]
         positive = (part["grade"] > 0).to_numpy()
-        found = evaluation.evaluate(
+        found = ranking.evaluate(
             part["score"].to_numpy(), positive, part["fold"].to_numpy(), 50
         )
         row[f"severity {grade:.2f}"] = found["auroc"].value
@@ -281,7 +274,7 @@ plain = [
     if record.experiment.split == known[record.experiment.benchmark].splits[0]
     and record.experiment.method in columns
 ]
-baseline = experiments.mean_over_seeds(experiments.table(plain))
+baseline = aggregate.mean_over_seeds(detection.table(plain))
 by_method = baseline.pivot_table(
     index="benchmark", columns="method", values="value"
 )
@@ -346,7 +339,7 @@ origin.groupby("benchmark").agg(
 # pictures of one category, metal nuts, are at hand, at 256 pixels: they are a row of the table above.)
 
 # %% tags=["hide-input"]
-features = experiments.table(recorded_runs("study", "mvtec_features"))
+features = detection.table(recorded_runs("study", "mvtec_features"))
 features = features[features["method"].isin(["gaussian", "neighbours"])]
 parts = features["category"].str.split("-", n=1, expand=True)
 features = features.assign(network=parts[0], object=parts[1])
@@ -382,10 +375,8 @@ Markdown(
 # package, each digit once as the normal class.
 
 # %%
-digits = experiments.table(
-    experiments.run_all(
-        experiments.matrix(["gaussian"], "mnist5k", profile, seeds=[0])
-    )
+digits = detection.table(
+    detection.run_all(detection.matrix(["gaussian"], "mnist5k", profile, seeds=[0]))
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC with intervals of the Gaussian for each of the ten digits as the normal class"}, "figure": {"name": "fig-digits", "caption": "AUROC of the Gaussian, by the digit that is called normal; five random folds. (Data: MNIST-5k.)"}}
@@ -425,7 +416,7 @@ Markdown(
 #
 # 1. *Warm-up.* Get a benchmark that is not at hand (`anomaly-transfer fetch mnist`, or by hand as its card says) and run this
 #    page again. Does the card agree with the published counts?
-# 2. *Look closer.* Run `experiments.matrix(["gaussian"], "surfaces", profile, splits=["random"], seeds=[0])`. Does knowing the
+# 2. *Look closer.* Run `detection.matrix(["gaussian"], "surfaces", profile, splits=["random"], seeds=[0])`. Does knowing the
 #    block help on grass and gravel? Which of the two guesses above does that support?
 # 3. *Look closer.* Flatten the digits to 784 numbers, `Features.of(pixels=...)`, and give them to the Gaussian. How much of
 #    the AUROC did the network add?

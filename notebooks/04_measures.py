@@ -28,17 +28,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    benchmarks,
-    cards,
-    executions,
-    experiments,
-    plots,
-    profiles,
-    relations,
-    similarity,
-)
+from anomaly_transfer import benchmarks, profiles, similarity
+from anomaly_transfer.pages import cards, executions, plots
 from anomaly_transfer.similarity import PAIRED, UNPAIRED, simulation
+from anomaly_transfer.studies import detection, normal_similarity
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -233,7 +226,7 @@ Markdown(
 # %%
 category = benchmarks.get("surfaces").load("brick", settings.limit)
 table = category.annotations.open()
-features = experiments.features_for("pooled", None, settings, category)
+features = detection.features_for("pooled", None, settings, category)
 x = features["stage6"]
 normal = np.flatnonzero(table["anomaly_class"] == "normal")
 reference, further = normal[::2], normal[1::2]
@@ -284,7 +277,7 @@ figure = plots.heat_table(
 severities = [name for name in rows_of if name.startswith("severity")]
 trend = shown[["control", *severities]].diff(axis=1).iloc[:, 1:]
 sign = np.array([1 if m.farther else -1 for m in UNPAIRED])
-decisive = similarity.get(relations.PRIMARY).title
+decisive = similarity.get(normal_similarity.PRIMARY).title
 ordered = (trend.mul(sign, axis=0) > 0).all(axis=1)
 strongest = graded[graded["images"] == severities[-1]].set_index("measure")
 same = graded[graded["images"] == "control"].set_index("measure")

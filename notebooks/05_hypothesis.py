@@ -29,21 +29,13 @@ profile = "laptop"  # smoke, laptop, study or full: see the preface
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    benchmarks,
-    domains,
-    executions,
-    explorers,
-    hypothesis,
-    plots,
-    profiles,
-    relations,
-    similarity,
-    sources,
-    tables,
-    twins,
-)
-from anomaly_transfer.glue import glue
+from anomaly_transfer import benchmarks, profiles, similarity
+from anomaly_transfer.analysis import hypothesis
+from anomaly_transfer.benchmarks import reference
+from anomaly_transfer.pages import executions, explorers, plots
+from anomaly_transfer.pages.glue import glue
+from anomaly_transfer.studies import base, normal_similarity, paired_networks
+from anomaly_transfer.training import starts
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -96,7 +88,7 @@ executions.told("05_hypothesis", profile)
 
 # %% tags=["hide-input"]
 cells = benchmarks.get("elpv").load("mono", settings.limit)
-rivals = sources.beside(cells.images, "elpv/mono", 6)
+rivals = reference.beside(cells.images, "elpv/mono", 6)
 shown = {name: [images[k] for k in range(6)] for name, images in rivals.items()}
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six crops each of natural photographs, other materials and noise, all grey"}, "figure": {"name": "fig-rivals", "caption": "What solar cells are compared with: crops of photographs, other materials, and noise with the brightness of the cells. (Data: photographs and textures of scikit-image and scikit-learn.)"}}
@@ -115,9 +107,9 @@ cases = [
     ("surfaces", "mono"),
 ]
 found = pd.concat(
-    relations.run(*case, "imagenet", 0, profile).frame() for case in cases
+    normal_similarity.run(*case, "imagenet", 0, profile).frame() for case in cases
 )
-verdicts = relations.verdicts(found)
+verdicts = normal_similarity.verdicts(found)
 middle = found[found["measure"] == "a_distance"]["level"].iloc[0]
 
 # %% tags=["hide-input"]
@@ -140,7 +132,7 @@ figure = plots.intervals(
     row="case",
     column="level",
     label="nearness",
-    chance=relations.NEAR,
+    chance=normal_similarity.NEAR,
 )
 
 # %% tags=["hide-input"]
@@ -214,7 +206,7 @@ figure = plots.intervals(
     row="case",
     hue="region",
     label="nearness",
-    chance=relations.NEAR,
+    chance=normal_similarity.NEAR,
 )
 
 # %% tags=["remove-input"]
@@ -240,9 +232,9 @@ Markdown(
 
 # %% tags=["hide-input"]
 comparisons = pd.concat(
-    table.frame() for table in tables.recorded("study", "relations")
+    table.frame() for table in base.recorded("study", "relations")
 )
-recorded = relations.verdicts(comparisons)
+recorded = normal_similarity.verdicts(comparisons)
 # Where a category is the only one of its benchmark, its name says nothing.
 single = recorded.groupby("benchmark")["category"].transform("nunique") == 1
 of = recorded["benchmark"].replace(
@@ -281,7 +273,7 @@ figure = plots.intervals(
     row="case",
     column="place",
     label="nearness",
-    chance=relations.NEAR,
+    chance=normal_similarity.NEAR,
 )
 
 # %% tags=["remove-input"]
@@ -293,7 +285,7 @@ with_mask = whole_real[whole_real["case"].isin(on_real["case"])]
 
 def state(rows):
     """Near, missed or open, by the whole interval."""
-    below = rows.set_index("case")["high"] < relations.NEAR
+    below = rows.set_index("case")["high"] < normal_similarity.NEAR
     return (
         rows.set_index("case")["near"]
         .map({True: "near", False: "open"})
@@ -427,9 +419,9 @@ named = wide.rename(columns=titles).rename_axis(None)
 figure = plots.heat_table(named, label="nearness", low=0.0)
 
 # %% tags=["remove-input"]
-both_known = wide.notna().mul(wide[relations.PRIMARY].notna(), axis=0).sum()
+both_known = wide.notna().mul(wide[normal_similarity.PRIMARY].notna(), axis=0).sum()
 enough = both_known[both_known >= 6].index
-agree = wide[enough].corrwith(wide[relations.PRIMARY], method="spearman")
+agree = wide[enough].corrwith(wide[normal_similarity.PRIMARY], method="spearman")
 Markdown(
     "Rank correlation of each measure's nearness with that of MMD, over the classes that have a scale by both (measures with fewer "
     "than six are left out): "
@@ -437,7 +429,7 @@ Markdown(
         "; ".join(
             f"{titles[name]} {value:.2f} ({both_known[name]} classes)"
             for name, value in agree.drop(
-                relations.PRIMARY, errors="ignore"
+                normal_similarity.PRIMARY, errors="ignore"
             ).items()
         )
         or "none"
@@ -455,10 +447,10 @@ Markdown(
 
 # %%
 views = pd.concat(
-    relations.run("surfaces", "brick", start, 0, profile).frame()
+    normal_similarity.run("surfaces", "brick", start, 0, profile).frame()
     for start in ("random", "random+normal", "imagenet")
 )
-by_view = relations.verdicts(views).rename(columns={"nearness": "value"})
+by_view = normal_similarity.verdicts(views).rename(columns={"nearness": "value"})
 
 # %% tags=["hide-input"]
 by_view = by_view[
@@ -511,7 +503,7 @@ by_network = (
         differs=("differs", "sum"),
         AUROC=("separability", "median"),
     )
-    .loc[list(domains.STARTS)]
+    .loc[list(starts.STARTS)]
 )
 by_network.rename(
     columns={
@@ -545,7 +537,7 @@ margins = images.dropna(subset="separability")
 margins = margins.assign(
     separable=margins["separability"] > hypothesis.SEPARABLE,
     apart=margins["margin"] > 0,
-    wide=margins["margin"] >= relations.NARROW,
+    wide=margins["margin"] >= normal_similarity.NARROW,
 )
 margins.groupby(["kind", "level"], sort=False).agg(
     classes=("separability", "size"),
@@ -566,7 +558,7 @@ margins.groupby(["kind", "level"], sort=False).agg(
 
 # %% tags=["remove-input"]
 well = margins[(margins["kind"] != "control") & margins["separable"]]
-sure = (well["low of margin"] >= relations.NARROW).sum()
+sure = (well["low of margin"] >= normal_similarity.NARROW).sum()
 Markdown(
     f"In {len(well)} cases of class and level the AUROC is above 0.9. Of these, the bulks are apart in {well['apart'].sum()}, "
     f"and by one standard deviation or more, which we called wide beforehand, in {well['wide'].sum()} (with the whole interval "
@@ -595,7 +587,7 @@ figure = plots.intervals(
     row="case",
     column="what",
     label="",
-    chance=relations.NARROW,
+    chance=normal_similarity.NARROW,
     own_scales=True,
 )
 
@@ -609,12 +601,12 @@ figure = plots.intervals(
 # and do not say how another training would come out.)
 
 # %%
-pairs = twins.run("elpv", "mono", "imagenet", 0, profile).frame()
+pairs = paired_networks.run("elpv", "mono", "imagenet", 0, profile).frame()
 
 # %% tags=["hide-input"]
 upper = list(pairs["level"].unique())[2:]
 shown = pairs[
-    (pairs["measure"] == twins.PRIMARY) & pairs["level"].isin(upper)
+    (pairs["measure"] == paired_networks.PRIMARY) & pairs["level"].isin(upper)
 ].rename(columns={"trained_on": "trained on"})
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Debiased CKA with intervals between a network trained on normal cells and networks trained on other things, at the middle level and above"}, "figure": {"name": "fig-twins", "caption": "Debiased CKA between a network trained on normal cells and networks trained on something else; the same probes for all. (Data: ELPV; photographs of scikit-image and scikit-learn.)"}}
@@ -628,10 +620,10 @@ figure = plots.intervals(
 
 # %% tags=["remove-input"]
 order = shown.pivot(index="trained on", columns="level", values="value")
-ceiling, defective = order.loc[twins.FURTHER], order.loc["p = 1"]
+ceiling, defective = order.loc[paired_networks.FURTHER], order.loc["p = 1"]
 below = (defective < ceiling).sum()
-above_photographs = (defective > order.loc[twins.PHOTOGRAPHS]).sum()
-above_nothing = (defective > order.loc[twins.UNTRAINED]).sum()
+above_photographs = (defective > order.loc[paired_networks.PHOTOGRAPHS]).sum()
+above_nothing = (defective > order.loc[paired_networks.UNTRAINED]).sum()
 Markdown(
     f"How like is the network that was trained on defective cells to the one trained on normal cells, at {order.shape[1]} levels?\n\n"
     f"- less than a second network trained on normal cells: at {below} of them;\n"
@@ -644,9 +636,15 @@ Markdown(
 # level and above):
 
 # %% tags=["hide-input"]
-kinds = (twins.FURTHER, twins.PHOTOGRAPHS, twins.UNTRAINED)
-longer = pd.concat(table.frame() for table in tables.recorded("study", "twins"))
-longer = longer[(longer["measure"] == twins.PRIMARY) & longer["level"].isin(upper)]
+kinds = (
+    paired_networks.FURTHER,
+    paired_networks.PHOTOGRAPHS,
+    paired_networks.UNTRAINED,
+)
+longer = pd.concat(table.frame() for table in base.recorded("study", "twins"))
+longer = longer[
+    (longer["measure"] == paired_networks.PRIMARY) & longer["level"].isin(upper)
+]
 longer["where"] = (
     longer["benchmark"] + " " + longer["category"] + ", from " + longer["start"]
 )
@@ -658,13 +656,13 @@ of_pairs.sort_index().round(3)
 
 # %% tags=["remove-input"]
 of_class = of_pairs[of_pairs.index.str.startswith("class ")]
-between = (of_class > of_pairs.loc[twins.PHOTOGRAPHS]) & (
-    of_class < of_pairs.loc[twins.FURTHER]
+between = (of_class > of_pairs.loc[paired_networks.PHOTOGRAPHS]) & (
+    of_class < of_pairs.loc[paired_networks.FURTHER]
 )
 known = of_class.notna().sum().sum()
 Markdown(
     f"Of {known} networks trained on an anomaly class, {between.sum().sum()} lie between the one trained on photographs and the one "
-    f"trained on other normal images; {(of_class >= of_pairs.loc[twins.FURTHER]).sum().sum()} are at least as like the "
+    f"trained on other normal images; {(of_class >= of_pairs.loc[paired_networks.FURTHER]).sum().sum()} are at least as like the "
     "normal-trained network as another normal-trained one is."
 )
 
@@ -682,7 +680,7 @@ explorers.similarity(
     comparisons[pictured],
     ["photographs", "materials", "noise"],
     "surfaces brick: crack",
-    f"{similarity.get(relations.PRIMARY).title}, stage4",
+    f"{similarity.get(normal_similarity.PRIMARY).title}, stage4",
 )
 
 # %% [markdown]
@@ -707,7 +705,7 @@ explorers.similarity(
 #
 # 1. *Warm-up.* Which single number of this chapter would you have to see to believe P1.a for *your* defects?
 # 2. *Look closer.* Replace `"photographs"` by `"materials"` in {numref}`fig-by-measure`. Are other surfaces a better rival?
-# 3. *Look closer.* Run `relations.run("surfaces", "grass", "imagenet", 0, profile)`. Detectors failed on grass. Does nearness
+# 3. *Look closer.* Run `normal_similarity.run("surfaces", "grass", "imagenet", 0, profile)`. Detectors failed on grass. Does nearness
 #    of the defect patches tell why?
 # 4. *Research.* A defect's patch also sees its surroundings. Mask the defect's pixels before the network instead of choosing
 #    patches after it. How much of the nearness of images remains?

@@ -27,16 +27,11 @@ profile = "laptop"  # smoke, laptop, study or full: see the preface
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    domains,
-    executions,
-    few_shot,
-    hypothesis,
-    plots,
-    relations,
-    selfsupervised,
-    tables,
-)
+from anomaly_transfer.analysis import hypothesis
+from anomaly_transfer.metrics import aggregate
+from anomaly_transfer.pages import executions, plots
+from anomaly_transfer.studies import base, few_shot, normal_similarity
+from anomaly_transfer.training import simclr, starts
 
 plots.use_style()
 
@@ -75,7 +70,7 @@ cases = [("surfaces", "brick"), ("elpv", "poly")]
 found = pd.concat(
     few_shot.run(*case, start, 0, profile).frame()
     for case in cases
-    for start in domains.STARTS
+    for start in starts.STARTS
 )
 found["where"] = found["benchmark"] + " " + found["category"]
 
@@ -89,7 +84,7 @@ found["where"] = found["benchmark"] + " " + found["category"]
 detection = hypothesis.detection(found)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC against number of labelled images for four starts on bricks with drawn defects"}, "figure": {"name": "fig-shots-brick", "caption": "Drawn defects on bricks: AUROC by labelled images of each class, for four starts. Dashed: chance. (Data: brick of scikit-image.)"}}
-brick = few_shot.over_draws(
+brick = aggregate.over_draws(
     detection[detection["category"] == "brick"], ["start", "k"]
 )
 figure = plots.curves(
@@ -97,7 +92,7 @@ figure = plots.curves(
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC against number of labelled images for four starts on solar cells"}, "figure": {"name": "fig-shots-cells", "caption": "Polycrystalline solar cells, mean over the grades with enough labelled images to learn from: AUROC by labelled images of each class. Dashed: chance. (Data: ELPV.)"}}
-cells = few_shot.over_draws(
+cells = aggregate.over_draws(
     detection[detection["category"] == "poly"], ["start", "k"]
 )
 figure = plots.curves(
@@ -112,7 +107,7 @@ figure = plots.curves(
 # %% tags=["hide-input"]
 by_draw = hypothesis.gains(found)
 by_draw["where"] = by_draw["benchmark"] + " " + by_draw["category"]
-gains = few_shot.over_draws(by_draw, ["where", "start", "k"])
+gains = aggregate.over_draws(by_draw, ["where", "start", "k"])
 gains["shots"] = "k = " + gains["k"].astype(str)
 gains["start"] = "from " + gains["start"]
 
@@ -154,11 +149,11 @@ Markdown(
 loss = found[found["task"] == few_shot.LOSS]
 learnt = loss.pivot_table(index=["where", "start"], columns="draw", values="value")
 learnt = learnt.rename(columns=lambda epoch: f"epoch {epoch + 1}")
-learnt.assign(guessing=selfsupervised.GUESSING).round(2)
+learnt.assign(guessing=simclr.GUESSING).round(2)
 
 # %% tags=["remove-input"]
 final = learnt.iloc[:, -1]
-blind = final[final > selfsupervised.GUESSING - 0.1]
+blind = final[final > simclr.GUESSING - 0.1]
 Markdown(
     f"At the end, {len(final) - len(blind)} of {len(final)} networks do better than guessing by 0.1 or more. "
     + (
@@ -183,12 +178,12 @@ Markdown(
 # [from ImageNet](../book/claims/P1c-from-imagenet.md)) are about certain defects only, so a data set can be open there and clear here.
 
 # %% tags=["hide-input"]
-recorded = pd.concat(
-    table.frame() for table in tables.recorded("study", "few_shot")
-)
+recorded = pd.concat(table.frame() for table in base.recorded("study", "few_shot"))
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
-lines = few_shot.over_draws(hypothesis.detection(recorded), ["where", "start", "k"])
-order = list(domains.STARTS).index
+lines = aggregate.over_draws(
+    hypothesis.detection(recorded), ["where", "start", "k"]
+)
+order = list(starts.STARTS).index
 lines = lines.sort_values("start", key=lambda s: s.map(order), kind="stable")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Small panels, one a data set: AUROC against number of labelled images for four starts"}, "figure": {"name": "fig-shots-all", "caption": "Recorded runs: AUROC by labelled images of each class, mean over classes, for four starts. Bands: 95 % of the mean over draws. Dashed: chance. (Data: ELPV, magnetic tile, CrackForest, textures of scikit-image, MNIST, CIFAR-10 as a JPEG copy.)"}}
@@ -209,7 +204,7 @@ recorded_gains["where"] = (
     recorded_gains["benchmark"] + " " + recorded_gains["category"]
 )
 at_five = recorded_gains[recorded_gains["k"] == hypothesis.SHOTS]
-shown = few_shot.over_draws(at_five, ["where", "start"])
+shown = aggregate.over_draws(at_five, ["where", "start"])
 shown["start"] = "from " + shown["start"]
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Gain in AUROC by self-supervision on normal images with five labelled images a class, with intervals, for each data set and two starts"}, "figure": {"name": "fig-gains-all", "caption": "Recorded runs: what self-supervision on normal images adds to the AUROC with five labelled images a class, paired over draws. Dashed: no gain. (Data: ELPV, magnetic tile, CrackForest, textures of scikit-image, MNIST, CIFAR-10 as a JPEG copy.)"}}
@@ -220,8 +215,8 @@ figure = plots.intervals(
 # %% tags=["remove-input"]
 clear = shown.assign(up=shown["low"] > 0, down=shown["high"] < 0)
 over_sets = hypothesis.claims(
-    relations.verdicts(
-        pd.concat(t.frame() for t in tables.recorded("study", "relations"))
+    normal_similarity.verdicts(
+        pd.concat(t.frame() for t in base.recorded("study", "relations"))
     ),
     recorded,
 )
@@ -248,10 +243,10 @@ ended = recorded[recorded["task"] == few_shot.LOSS]
 ended = ended[ended["draw"] == ended["draw"].max()].pivot_table(
     index="where", columns="start", values="value"
 )
-ended.assign(guessing=selfsupervised.GUESSING).round(2)
+ended.assign(guessing=simclr.GUESSING).round(2)
 
 # %% tags=["remove-input"]
-idle = ended > selfsupervised.GUESSING - 0.1
+idle = ended > simclr.GUESSING - 0.1
 Markdown(
     "Better than guessing by 0.1 or more: "
     + "; ".join(
@@ -284,7 +279,7 @@ recognition = found[
 table = recognition.pivot_table(
     index=["where", "anomaly_class", "k"], columns="start", values="value"
 )
-table = table[list(domains.STARTS)]
+table = table[list(starts.STARTS)]
 guess = [1 / int(classes.split()[0]) for _, classes, _ in table.index]
 table.assign(guessing=guess).round(2)
 
@@ -317,10 +312,10 @@ Markdown(
 # 2. *Look closer.* `few_shot.run` also gives single levels at k = 5. At which level does training on normal images change
 #    most?
 # 3. *Look closer.* Raise `self_supervised_epochs` in `profiles.toml` tenfold for one case. Does `random+normal` catch up?
-# 4. *Look closer.* Calibrate the network from ImageNet on the normal images as well (`selfsupervised.calibrated`) and repeat the
+# 4. *Look closer.* Calibrate the network from ImageNet on the normal images as well (`simclr.calibrated`) and repeat the
 #    few-shot detection of bricks. Does it gain or lose? Why might blowing up what normal images never vary in hurt here, and help
 #    a random network?
-# 5. *Research.* Self-supervision learns to ignore what its views change. Which of the views of `selfsupervised.view` could teach
+# 5. *Research.* Self-supervision learns to ignore what its views change. Which of the views of `simclr.view` could teach
 #    a network to ignore a scratch? Design views that keep defects visible.
 #
 # ## Further reading

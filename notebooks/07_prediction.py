@@ -29,16 +29,10 @@ import pandas as pd
 from IPython.display import Markdown
 from scipy.stats import spearmanr
 
-from anomaly_transfer import (
-    domains,
-    executions,
-    few_shot,
-    hypothesis,
-    plots,
-    prediction,
-    relations,
-    tables,
-)
+from anomaly_transfer.analysis import hypothesis, transfer_prediction
+from anomaly_transfer.pages import executions, plots
+from anomaly_transfer.studies import base, few_shot, normal_similarity
+from anomaly_transfer.training import starts
 
 plots.use_style()
 
@@ -62,10 +56,10 @@ executions.told("07_prediction", profile)
 
 # %%
 cases = [("surfaces", "brick"), ("elpv", "poly")]
-runs = [(*case, start, 0, profile) for case in cases for start in domains.STARTS]
-related = pd.concat(relations.run(*run).frame() for run in runs)
+runs = [(*case, start, 0, profile) for case in cases for start in starts.STARTS]
+related = pd.concat(normal_similarity.run(*run).frame() for run in runs)
 shots = pd.concat(few_shot.run(*run).frame() for run in runs)
-found = prediction.joined(related, shots)
+found = transfer_prediction.joined(related, shots)
 found = found[found["anomaly_class"] != "control"]
 found["where"] = found["benchmark"] + " " + found["category"]
 
@@ -78,7 +72,9 @@ found["where"] = found["benchmark"] + " " + found["category"]
 
 # %% tags=["hide-input"]
 found["group"] = found["where"] + ", " + found["start"]
-how_well = prediction.correlations(found, prediction.DETECTION, "group")
+how_well = transfer_prediction.correlations(
+    found, transfer_prediction.DETECTION, "group"
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Table of rank correlations of five predictors with the few-shot AUROC, for two categories and four starts"}, "figure": {"name": "fig-predict-auroc", "caption": "Rank correlation with the AUROC that five labelled images a class reach, over classes and levels. Blue: rises together; red: one rises as the other falls. Blank: too few cases with a scale. (Data: brick of scikit-image, ELPV.)"}}
 figure = plots.correlation_table(how_well.T)
@@ -99,8 +95,10 @@ Markdown(
 # where the "gain" is mostly a loss, a positive sign means that less is lost.
 
 # %% tags=["hide-input"]
-trained_further = found.dropna(subset=prediction.GAIN)
-gained = prediction.correlations(trained_further, prediction.GAIN, "group")
+trained_further = found.dropna(subset=transfer_prediction.GAIN)
+gained = transfer_prediction.correlations(
+    trained_further, transfer_prediction.GAIN, "group"
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Table of rank correlations of five predictors with the gain by normal images, for two categories and two starts"}, "figure": {"name": "fig-predict-gain", "caption": "Rank correlation with the gain by self-supervised training on normal images, over classes and levels. (Data: brick of scikit-image, ELPV.)"}}
 figure = plots.correlation_table(gained.T)
@@ -110,7 +108,7 @@ near = gained.loc["nearness"].dropna()
 signs = "the same sign" if (near > 0).all() or (near < 0).all() else "both signs"
 pooled = spearmanr(
     trained_further["nearness"],
-    trained_further[prediction.GAIN],
+    trained_further[transfer_prediction.GAIN],
     nan_policy="omit",
 )
 Markdown(
@@ -127,10 +125,10 @@ Markdown(
 # %% tags=["hide-input"]
 skills = pd.concat(
     {
-        outcome: prediction.skill(part, outcome, "where")
+        outcome: transfer_prediction.skill(part, outcome, "where")
         for outcome, part in (
-            (prediction.DETECTION, found),
-            (prediction.GAIN, trained_further),
+            (transfer_prediction.DETECTION, found),
+            (transfer_prediction.GAIN, trained_further),
         )
     },
     axis=1,
@@ -140,7 +138,7 @@ skills.round(2)
 # %% tags=["remove-input"]
 best = {
     outcome: skills[outcome].min(axis=1).dropna()
-    for outcome in (prediction.DETECTION, prediction.GAIN)
+    for outcome in (transfer_prediction.DETECTION, transfer_prediction.GAIN)
 }
 Markdown(
     "Predictors with positive skill on every category that was left out: "
@@ -159,10 +157,10 @@ Markdown(
 
 # %% tags=["hide-input"]
 recorded_relations = pd.concat(
-    t.frame() for t in tables.recorded("study", "relations")
+    t.frame() for t in base.recorded("study", "relations")
 )
-recorded_shots = pd.concat(t.frame() for t in tables.recorded("study", "few_shot"))
-everything = prediction.joined(recorded_relations, recorded_shots)
+recorded_shots = pd.concat(t.frame() for t in base.recorded("study", "few_shot"))
+everything = transfer_prediction.joined(recorded_relations, recorded_shots)
 everything = everything[everything["anomaly_class"] != "control"]
 everything["group"] = (
     everything["benchmark"]
@@ -172,10 +170,10 @@ everything["group"] = (
     + everything["start"]
 )
 within = {
-    outcome: prediction.correlations(
+    outcome: transfer_prediction.correlations(
         everything.dropna(subset=outcome), outcome, "group"
     )
-    for outcome in (prediction.DETECTION, prediction.GAIN)
+    for outcome in (transfer_prediction.DETECTION, transfer_prediction.GAIN)
 }
 
 # %% tags=["hide-input"]
@@ -202,31 +200,33 @@ spread.round(2)
 # %% tags=["hide-input"]
 left_out = pd.concat(
     {
-        outcome: prediction.skill(
+        outcome: transfer_prediction.skill(
             everything.dropna(subset=outcome), outcome, "benchmark"
         )
-        for outcome in (prediction.DETECTION, prediction.GAIN)
+        for outcome in (transfer_prediction.DETECTION, transfer_prediction.GAIN)
     }
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Table of the skill of five predictors of the few-shot AUROC, on each benchmark that was left out"}, "figure": {"name": "fig-left-out-auroc", "caption": "Recorded runs: skill at predicting the AUROC of five labelled images a class, on the benchmark that was left out. 1: always right; 0: no better than the mean of the other benchmarks; below 0: worse (in the colours, cut at −1). (Data: ELPV, magnetic tile, CrackForest, textures of scikit-image, MNIST, CIFAR-10 as a JPEG copy.)"}}
 figure = plots.correlation_table(
-    left_out.loc[prediction.DETECTION].T, label="skill"
+    left_out.loc[transfer_prediction.DETECTION].T, label="skill"
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Table of the skill of five predictors of the gain by normal images, on each benchmark that was left out"}, "figure": {"name": "fig-left-out-gain", "caption": "The same for the gain by training on normal images. (Data: ELPV, magnetic tile, CrackForest, textures of scikit-image, MNIST, CIFAR-10 as a JPEG copy.)"}}
-figure = plots.correlation_table(left_out.loc[prediction.GAIN].T, label="skill")
+figure = plots.correlation_table(
+    left_out.loc[transfer_prediction.GAIN].T, label="skill"
+)
 
 # %% tags=["remove-input"]
-told = spread.loc[(prediction.DETECTION, "excess over normal")]
-helped = spread.loc[(prediction.GAIN, "nearness")]
+told = spread.loc[(transfer_prediction.DETECTION, "excess over normal")]
+helped = spread.loc[(transfer_prediction.GAIN, "nearness")]
 always = {
     outcome: [
         name
         for name, row in left_out.loc[outcome].iterrows()
         if (row.dropna() > 0).all() and row.notna().any()
     ]
-    for outcome in (prediction.DETECTION, prediction.GAIN)
+    for outcome in (transfer_prediction.DETECTION, transfer_prediction.GAIN)
 }
 Markdown(
     f"Within groups, the excess over normal goes with detection (median {told['median']:.2f}, above zero in "
@@ -284,7 +284,9 @@ Markdown(
 # as independent, which classes of one data set are not: the true uncertainty is larger.
 
 # %% tags=["hide-input"]
-summary = hypothesis.claims(relations.verdicts(recorded_relations), recorded_shots)
+summary = hypothesis.claims(
+    normal_similarity.verdicts(recorded_relations), recorded_shots
+)
 summary.set_index(["claim", "what"]).round(3)
 
 # %% tags=["remove-input"]

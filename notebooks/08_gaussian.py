@@ -28,16 +28,12 @@ profile = "laptop"  # smoke, laptop, study or full: see the preface
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    benchmarks,
-    executions,
-    experiments,
-    normality,
-    plots,
-    profiles,
-    published,
-)
+from anomaly_transfer import benchmarks, profiles
+from anomaly_transfer.analysis import gaussianity
+from anomaly_transfer.claims import published
 from anomaly_transfer.detectors.gaussian import COVARIANCES
+from anomaly_transfer.pages import executions, plots
+from anomaly_transfer.studies import detection
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -76,13 +72,13 @@ cases = [("elpv", "mono"), ("elpv", "poly"), ("surfaces", "brick")]
 found = [
     record
     for benchmark, category in cases
-    for record in experiments.run_all(
-        experiments.matrix(list(methods), benchmark, profile, [category], seeds=[0])
+    for record in detection.run_all(
+        detection.matrix(list(methods), benchmark, profile, [category], seeds=[0])
     )
 ]
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC with intervals of six distances on solar cells of two materials and on bricks"}, "figure": {"name": "fig-distances", "caption": "Six distances on the same pooled features, summed over all levels: AUROC with 95 % intervals, grouped split. Dashed: chance. (Data: ELPV; brick of scikit-image.)"}}
-table = experiments.table(found)
+table = detection.table(found)
 table["distance"] = table["method"].map(methods)
 table["where"] = table["benchmark"] + " " + table["category"]
 figure = plots.intervals(table, row="distance", column="where")
@@ -115,10 +111,10 @@ levels = ("stage3", "stage7", "head")
 data = {}
 for benchmark, name in cases:
     category = benchmarks.get(benchmark).load(name, settings.limit)
-    features = experiments.features_for("pooled", None, settings, category)
-    data[f"{benchmark} {name}"] = normality.Folds.of(category, features)
+    features = detection.features_for("pooled", None, settings, category)
+    data[f"{benchmark} {name}"] = gaussianity.Folds.of(category, features)
 parts = pd.concat(
-    normality.by_component(folds, level).assign(where=where, level=level)
+    gaussianity.by_component(folds, level).assign(where=where, level=level)
     for where, folds in data.items()
     for level in levels
 )
@@ -159,7 +155,7 @@ Markdown(
 
 # %%
 few = pd.concat(
-    normality.by_size(
+    gaussianity.by_size(
         folds,
         "stage7",
         (5, 10, 20, 50, 100),
@@ -198,11 +194,11 @@ Markdown(
 # %%
 promised = 0.05
 mono = benchmarks.get("elpv").load("mono", settings.limit)
-features = experiments.features_for("pooled", None, settings, mono)
+features = detection.features_for("pooled", None, settings, mono)
 kept = pd.concat(
     {
-        kind: normality.calibration(
-            normality.Folds.of(mono, features, split), levels, promised
+        kind: gaussianity.calibration(
+            gaussianity.Folds.of(mono, features, split), levels, promised
         )
         for kind, split in (("seen", "random"), ("new", "grouped"))
     },
@@ -233,7 +229,7 @@ Markdown(
 # recommended split.
 
 # %% tags=["hide-input"]
-recorded = experiments.recorded(methods)
+recorded = detection.recorded(methods)
 recorded["distance"] = recorded["method"].map(methods)
 of_category = recorded.pivot_table(
     index=["benchmark", "category"], columns="distance", values="value", sort=False

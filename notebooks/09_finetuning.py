@@ -28,19 +28,11 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    ablation,
-    benchmarks,
-    executions,
-    explorers,
-    localised,
-    plots,
-    profiles,
-    tables,
-    training,
-    tuned,
-    vicinal,
-)
+from anomaly_transfer import benchmarks, profiles
+from anomaly_transfer.analysis import ablation
+from anomaly_transfer.pages import executions, explorers, plots
+from anomaly_transfer.studies import base, finetuning, localisation, protocol
+from anomaly_transfer.training import loop, pseudo_anomalies
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -88,10 +80,13 @@ cells = np.stack(
     ]
 )
 rows = {"normal": list(cells)}
-rows |= {kind: list(vicinal.stand_ins(kind, cells)) for kind in vicinal.KINDS}
+rows |= {
+    kind: list(pseudo_anomalies.stand_ins(kind, cells))
+    for kind in pseudo_anomalies.KINDS
+}
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Seven normal solar cells, and below them the same cells changed by six augmentations"}, "figure": {"name": "fig-stand-ins", "caption": "Normal cells (top) and their stand-ins for anomalies. (Cells: ELPV, CC BY-NC-SA 4.0.)"}}
-figure = plots.image_sheet(rows, size=0.9, mark=list(vicinal.KINDS))
+figure = plots.image_sheet(rows, size=0.9, mark=list(pseudo_anomalies.KINDS))
 
 # %% [markdown]
 # ## One run, all its curves
@@ -103,19 +98,21 @@ figure = plots.image_sheet(rows, size=0.9, mark=list(vicinal.KINDS))
 # about three times as large. On bricks, the protocol alone.
 
 # %%
-variants = [tuned.DEFAULT, "statistics-fixed", "rate-1e-4"]
+variants = [finetuning.DEFAULT, "statistics-fixed", "rate-1e-4"]
 runs = [("elpv", "mono", variant) for variant in variants]
-runs += [("surfaces", "brick", tuned.DEFAULT)]
-found = pd.concat(tuned.run(*run, 0, profile).frame() for run in runs)
+runs += [("surfaces", "brick", finetuning.DEFAULT)]
+found = pd.concat(finetuning.run(*run, 0, profile).frame() for run in runs)
 found["where"] = found["benchmark"] + " " + found["category"]
 
 # %% tags=["hide-input"]
-names = tuned.CURVES
-curves = found[(found["kind"] == "curve") & (found["level"] == training.SUM)]
+names = finetuning.CURVES
+curves = found[(found["kind"] == "curve") & (found["level"] == loop.SUM)]
 index = ["where", "variant", "epoch"]
-told = curves[~curves["measure"].isin(vicinal.KINDS)]
+told = curves[~curves["measure"].isin(pseudo_anomalies.KINDS)]
 told = told.groupby([*index, "measure"], sort=False)["value"].mean()
-mean = curves[curves["measure"].isin(vicinal.KINDS)].groupby(index)["value"]
+mean = curves[curves["measure"].isin(pseudo_anomalies.KINDS)].groupby(index)[
+    "value"
+]
 validated = mean.mean().reset_index().assign(measure="validation")
 shown = pd.concat([told.reset_index(), validated])
 shown["measure"] = shown["measure"].map(names)
@@ -149,7 +146,7 @@ figure = plots.curve_grid(
 wide = shown.pivot_table(
     index=["where", "variant"], columns=["measure", "epoch"], values="value"
 )
-loss, far = (wide[names[m]] for m in (training.LOSS, training.HELD_OUT))
+loss, far = (wide[names[m]] for m in (loop.LOSS, loop.HELD_OUT))
 rises = (loss[1] > loss[0]).sum()
 ratio = far[0] / loss[0]
 change = far[settings.tuned_epochs] / far[0] - 1
@@ -178,14 +175,14 @@ Markdown(
 def seen(benchmark, category, variant):
     """The pictures of a run: one normal and two anomalous test images, epoch by epoch."""
     whole = benchmarks.get(benchmark).load(category, settings.limit)
-    fold = tuned.folds(whole, 0, settings.tuned_folds, settings.tuned_test)[0]
+    fold = protocol.folds(whole, 0, settings.tuned_folds, settings.tuned_test)[0]
     kinds = whole.annotations.open()["anomaly_class"].to_numpy()[fold.test]
     rng = np.random.default_rng(0)
     rows = np.r_[
         rng.choice(fold.test[kinds == "normal"], 1),
         rng.choice(fold.test[kinds != "normal"], 2, replace=False),
     ]
-    maps = localised.over_epochs(whole, fold, variant, 0, settings, rows)
+    maps = localisation.over_epochs(whole, fold, variant, 0, settings, rows)
     low, high = np.quantile(maps, [0.01, 0.999])
     return [
         plots.stacked(
@@ -211,7 +208,7 @@ followed = shown[shown["run"].isin(pictures)].assign(
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Objective and held-out distance, validation and test AUROC over epochs; on the site a slider moves through the epochs and shows heat maps"}, "figure": {"name": "fig-epochs", "caption": "A fine-tuning, epoch by epoch: distances divided by those of the frozen network, and AUROC minus that of the frozen network. On the site, choose a run and move the slider: the heat maps are those of that epoch. (Data: ELPV; brick of scikit-image.)"}}
-explorers.forgetting(followed, pictures, f"surfaces brick, {tuned.DEFAULT}")
+explorers.forgetting(followed, pictures, f"surfaces brick, {finetuning.DEFAULT}")
 
 # %% [markdown]
 # ## Where the rules stop
@@ -222,15 +219,15 @@ explorers.forgetting(followed, pictures, f"surfaces brick, {tuned.DEFAULT}")
 # with the frozen network on the same images.
 
 # %% tags=["hide-input"]
-rules = found[(found["kind"] == "rule") & (found["variant"] == tuned.DEFAULT)]
+rules = found[(found["kind"] == "rule") & (found["variant"] == finetuning.DEFAULT)]
 gain = ["gain", "gain low", "gain high"]
 gains = rules[["where", "measure", *gain]].set_axis(
     ["where", "rule", "value", "low", "high"], axis=1
 )
 # Rules that choose a level as well are on another scale: they are told below.
 of_level = gains["rule"].str.contains("level")
-gains = gains[(gains["rule"] != tuned.FROZEN) & ~of_level]
-gains.loc[gains["rule"] == tuned.ORACLE, ["low", "high"]] = np.nan
+gains = gains[(gains["rule"] != finetuning.FROZEN) & ~of_level]
+gains.loc[gains["rule"] == finetuning.ORACLE, ["low", "high"]] = np.nan
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Gain in AUROC over the frozen network with intervals, for each stopping rule, on solar cells and on bricks"}, "figure": {"name": "fig-rules", "caption": "Gain in AUROC over the frozen network (sum of levels), by stopping rule, paired on the same images. The oracle's gain is never negative, so it has no interval. Dashed: no gain. (Data: ELPV; brick of scikit-image.)"}}
 figure = plots.intervals(
@@ -239,8 +236,8 @@ figure = plots.intervals(
 
 # %% tags=["remove-input"]
 by_rule = rules.pivot(index="measure", columns="where", values="gain")
-regret = by_rule.loc[tuned.ORACLE] - by_rule.loc["validation"]
-level = by_rule.loc[tuned.FROZEN_LEVEL]
+regret = by_rule.loc[finetuning.ORACLE] - by_rule.loc["validation"]
+level = by_rule.loc[finetuning.FROZEN_LEVEL]
 Markdown(
     "Stopped by validation, fine-tuning changes the AUROC by "
     + ", ".join(
@@ -248,7 +245,7 @@ Markdown(
         for where, value in by_rule.loc["validation"].items()
     )
     + "; the oracle could have had "
-    + ", ".join(f"{value:+.4f}" for value in by_rule.loc[tuned.ORACLE])
+    + ", ".join(f"{value:+.4f}" for value in by_rule.loc[finetuning.ORACLE])
     + ", so that the regret of the rule is "
     + ", ".join(f"{value:.4f}" for value in regret)
     + ". Choosing the best single *level* of the frozen network by the same validation changes it by "
@@ -269,13 +266,13 @@ Markdown(
 # %% tags=["hide-input"]
 measures = {
     "cka": "CKA",
-    tuned.WHITENED: "CKA, whitened",
+    finetuning.WHITENED: "CKA, whitened",
     "svcca": "SVCCA",
     "rsa": "RSA",
-    tuned.RANKS: "ranks of distances",
+    finetuning.RANKS: "ranks of distances",
 }
 likeness = found[
-    found["measure"].isin(measures) & (found["variant"] == tuned.DEFAULT)
+    found["measure"].isin(measures) & (found["variant"] == finetuning.DEFAULT)
 ].assign(measure=lambda rows: rows["measure"].map(measures))
 last = likeness[likeness["epoch"] == settings.tuned_epochs]
 last = last.pivot_table(
@@ -308,12 +305,12 @@ Markdown(
 # together.
 
 # %% tags=["hide-input"]
-recorded = pd.concat(table.frame() for table in tables.recorded("study", "tuned"))
+recorded = pd.concat(table.frame() for table in base.recorded("study", "tuned"))
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
-default = recorded[recorded["variant"] == tuned.DEFAULT]
+default = recorded[recorded["variant"] == finetuning.DEFAULT]
 paths = ablation.paths(default)
 paths["where"] = paths["benchmark"] + " " + paths["category"]
-paths["measure"] = paths["measure"].replace({tuned.TEST: "test, revealed"})
+paths["measure"] = paths["measure"].replace({finetuning.TEST: "test, revealed"})
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Change of test AUROC and of validation over eight epochs on eight data sets"}, "figure": {"name": "fig-forgetting-everywhere", "caption": "Change of the test AUROC (revealed afterwards) and of the validation since the frozen network, over epochs of the protocol: mean over seeds, bands are 95 % intervals. Dashed: no change. Panels have scales of their own. (Data: ELPV, magnetic tiles, MVTec AD, CrackForest, MNIST, CIFAR-10, brick of scikit-image; recorded.)"}}
 figure = plots.curve_grid(
@@ -356,7 +353,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 order = ["validation", "training loss", "1 epoch", "3 epochs", "last epoch"]
-missed = ablation.regrets(default, [tuned.FROZEN, *order])
+missed = ablation.regrets(default, [finetuning.FROZEN, *order])
 missed = pd.concat([missed, ablation.by_patience(default, [None])])
 missed["rule"] = missed["rule"].replace({"no patience": "validation, no patience"})
 missed["where"] = missed["benchmark"] + " " + missed["category"]
@@ -366,9 +363,11 @@ regret = missed.pivot_table(
 regret.round(4)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Gain in AUROC over the frozen network on eight data sets, stopped by validation, at the last epoch and by the oracle"}, "figure": {"name": "fig-gains-everywhere", "caption": "Gain in AUROC over the frozen network, paired on the same images: mean over seeds with 95 % intervals. The oracle looks at the test labels and is no method; its gain is never negative, so it has no interval. Dashed: no gain. (Data: ELPV, magnetic tiles, MVTec AD, CrackForest, MNIST, CIFAR-10, brick of scikit-image; recorded.)"}}
-everywhere = ablation.gains(default, ["validation", "last epoch", tuned.ORACLE])
+everywhere = ablation.gains(
+    default, ["validation", "last epoch", finetuning.ORACLE]
+)
 everywhere["where"] = everywhere["benchmark"] + " " + everywhere["category"]
-everywhere.loc[everywhere["rule"] == tuned.ORACLE, ["low", "high"]] = np.nan
+everywhere.loc[everywhere["rule"] == finetuning.ORACLE, ["low", "high"]] = np.nan
 figure = plots.intervals(
     everywhere, row="where", hue="rule", label="gain in AUROC", chance=0.0
 )
@@ -400,9 +399,9 @@ Markdown(
 
 # %% tags=["hide-input"]
 of_level = default[
-    (default["measure"] == tuned.TEST)
+    (default["measure"] == finetuning.TEST)
     & (default["epoch"] == 0)
-    & (default["level"] != training.SUM)
+    & (default["level"] != loop.SUM)
 ]
 of_level = of_level.pivot_table(
     index=["where", "seed"], columns="level", values="value"
@@ -412,8 +411,8 @@ rules = default[default["kind"] == "rule"].pivot_table(
 )
 levels = pd.DataFrame(
     {
-        "frozen, sum": rules[tuned.FROZEN],
-        "frozen, level by validation": rules[tuned.FROZEN_LEVEL],
+        "frozen, sum": rules[finetuning.FROZEN],
+        "frozen, level by validation": rules[finetuning.FROZEN_LEVEL],
         "tuned, sum, stopped by validation": rules["validation"],
         "frozen, best level (by test labels)": of_level.max(axis=1),
     }

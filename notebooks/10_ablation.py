@@ -28,16 +28,13 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    ablation,
-    claims,
-    executions,
-    plots,
-    profiles,
-    tables,
-    tuned,
-    vicinal,
-)
+from anomaly_transfer import profiles
+from anomaly_transfer.analysis import ablation
+from anomaly_transfer.claims import ledger
+from anomaly_transfer.metrics import aggregate
+from anomaly_transfer.pages import executions, plots
+from anomaly_transfer.studies import base, finetuning
+from anomaly_transfer.training import pseudo_anomalies
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -68,18 +65,18 @@ executions.told("10_ablation", profile)
 # times as large; `euclidean` leaves the covariance out.
 
 # %%
-variants = [tuned.DEFAULT, "statistics-crossed", "rate-1e-4", "euclidean"]
+variants = [finetuning.DEFAULT, "statistics-crossed", "rate-1e-4", "euclidean"]
 live = pd.concat(
-    tuned.run("surfaces", "brick", variant, 0, profile).frame()
+    finetuning.run("surfaces", "brick", variant, 0, profile).frame()
     for variant in variants
 )
 
 # %% tags=["hide-input"]
-RULES = ["validation", "last epoch", tuned.ORACLE]
+RULES = ["validation", "last epoch", finetuning.ORACLE]
 shown = live[(live["kind"] == "rule") & live["measure"].isin(RULES)]
 shown = shown[["variant", "measure", "gain", "gain low", "gain high"]]
 shown = shown.set_axis(["variant", "stopped by", "value", "low", "high"], axis=1)
-shown.loc[shown["stopped by"] == tuned.ORACLE, ["low", "high"]] = np.nan
+shown.loc[shown["stopped by"] == finetuning.ORACLE, ["low", "high"]] = np.nan
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Gain in AUROC over the frozen network with intervals for four variants and three stopping rules on bricks"}, "figure": {"name": "fig-live-variants", "caption": "Gain in AUROC over the frozen network on bricks, one seed, by variant and stopping rule; 95 % intervals over test images. The oracle looks at the test labels and is no method; its gain is never negative, so it has no interval. Dashed: no gain. (Data: brick of scikit-image.)"}}
 figure = plots.intervals(
@@ -106,7 +103,7 @@ Markdown(
 # are two, and on bricks, whose defects are drawn and whose folds are five.
 
 # %% tags=["hide-input"]
-recorded = pd.concat(table.frame() for table in tables.recorded("study", "tuned"))
+recorded = pd.concat(table.frame() for table in base.recorded("study", "tuned"))
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
 tested = recorded[recorded["where"].isin(["elpv mono", "surfaces brick"])]
 why = pd.concat(
@@ -165,8 +162,8 @@ way["where"] = way["benchmark"] + " " + way["category"]
 way = way.drop(columns=ablation.WHERE).set_index(["where", "variant"])
 names = {
     "cka": "CKA",
-    tuned.WHITENED: "CKA, whitened",
-    tuned.RANKS: "ranks of distances",
+    finetuning.WHITENED: "CKA, whitened",
+    finetuning.RANKS: "ranks of distances",
 }
 way = way.drop(columns=["svcca", "rsa"]).rename(columns=names)
 way.sort_values(["where", "CKA"], ascending=[True, False]).round(3)
@@ -174,7 +171,7 @@ way.sort_values(["where", "CKA"], ascending=[True, False]).round(3)
 # %% tags=["remove-input"]
 crossed, base, fixed = (
     way.xs(name, level="variant")
-    for name in ("statistics-crossed", tuned.DEFAULT, "statistics-fixed")
+    for name in ("statistics-crossed", finetuning.DEFAULT, "statistics-fixed")
 )
 
 
@@ -201,8 +198,8 @@ Markdown(
 # itself. Regret is what the oracle had more:
 
 # %% tags=["hide-input"]
-default = recorded[recorded["variant"] == tuned.DEFAULT]
-kinds = {f"validation by {kind}": kind for kind in vicinal.KINDS}
+default = recorded[recorded["variant"] == finetuning.DEFAULT]
+kinds = {f"validation by {kind}": kind for kind in pseudo_anomalies.KINDS}
 missed = ablation.regrets(default, ["validation", *kinds])
 missed["where"] = missed["benchmark"] + " " + missed["category"]
 missed["stand-ins"] = missed["rule"].map({"validation": "all six", **kinds})
@@ -216,7 +213,7 @@ each = default[(default["kind"] == "rule") & default["measure"].isin(kinds)]
 whole = default[(default["kind"] == "rule") & (default["measure"] == "validation")]
 whole = whole.set_index(["where", "seed"])["value"].rename("whole")
 each = each.join(whole, on=["where", "seed"])
-apart = ablation.over_seeds(
+apart = aggregate.over_seeds(
     each.assign(value=each["value"] - each["whole"]), ["where", "measure"]
 )
 apart["sign"] = ablation.signs(apart)
@@ -240,7 +237,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 others = recorded[recorded["where"] != "elpv mono"]
-others = others[others["variant"].isin([tuned.DEFAULT, "rate-1e-4"])]
+others = others[others["variant"].isin([finetuning.DEFAULT, "rate-1e-4"])]
 faster = pd.concat(
     ablation.differences(others, rule).assign(rule=rule) for rule in RULES[:2]
 )
@@ -300,8 +297,8 @@ answer = {
     (): "our runs cannot tell (none of the cases",
 }.get(tuple(ways - {"not told apart from zero"}), "it depends on the data set (")
 
-doubtful = claims.recorded()["P2d-stand-ins"]
-within = next(c.threshold for c in claims.ledger() if c.id == "P2d-stand-ins")
+doubtful = ledger.recorded()["P2d-stand-ins"]
+within = next(c.threshold for c in ledger.claims() if c.id == "P2d-stand-ins")
 far = apart.loc[apart["value"].abs().idxmax()]
 stop = ablation.gains(default, ["validation"])["value"]
 
@@ -349,7 +346,7 @@ Markdown(
 # 1. *Warm-up.* At the start, `statistics-crossed` has a larger objective than the protocol on the same network (look at `loss` of epoch 0 in
 #    `live`). Why?
 # 2. *Look closer.* Add `rate-3e-4` to the variants above, and draw its validation with `ablation.paths(live)`. Is it noise that stops it?
-# 3. *Look closer.* Combine two remedies: add an entry to `tuned.RECIPES`, and its name to `tuned.VARIANTS`. Do their gains add up?
+# 3. *Look closer.* Combine two remedies: add an entry to `finetuning.RECIPES`, and its name to `finetuning.VARIANTS`. Do their gains add up?
 # 4. *Research.* Find a validation that sees normal images only and whose regret is smaller than that of the stand-ins. Fix it on
 #    two data sets, and test it on the others.
 #

@@ -29,18 +29,13 @@ import pandas as pd
 from IPython.display import Markdown
 from PIL import Image
 
-from anomaly_transfer import (
-    ablation,
-    benchmarks,
-    executions,
-    localised,
-    plots,
-    profiles,
-    tables,
-    tuned,
-)
-from anomaly_transfer.localised import FROZEN, LAST
+from anomaly_transfer import benchmarks, profiles
+from anomaly_transfer.analysis import ablation
+from anomaly_transfer.metrics import aggregate
+from anomaly_transfer.pages import executions, plots
 from anomaly_transfer.store import Store
+from anomaly_transfer.studies import base, finetuning, localisation, protocol
+from anomaly_transfer.studies.localisation import FROZEN, LAST
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -73,8 +68,8 @@ executions.told("11_localisation", profile)
 # %%
 store = Store()
 category = benchmarks.get("surfaces").load("brick", settings.limit)
-(fold,) = tuned.folds(category, 0, settings.tuned_folds, settings.tuned_test)[:1]
-found = localised.heat(category, fold, tuned.DEFAULT, 0, settings, store)
+(fold,) = protocol.folds(category, 0, settings.tuned_folds, settings.tuned_test)[:1]
+found = localisation.heat(category, fold, finetuning.DEFAULT, 0, settings, store)
 detector = "patch-shared"
 each = found.by_image(detector).sort_values(FROZEN, ascending=False)
 
@@ -126,7 +121,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 rows = {}
-for name in localised.DETECTORS:
+for name in localisation.DETECTORS:
     whole, inner = (part.by_image(name)[FROZEN] for part in (found, found.inner()))
     both = whole.index.intersection(inner.index)
     rows[name] = {
@@ -164,7 +159,9 @@ Markdown(
 # much as a large one, and over thresholds with up to 30 % of normal pixels above them.
 
 # %% tags=["hide-input"]
-live = localised.run("surfaces", "brick", tuned.DEFAULT, 0, profile, store).frame()
+live = localisation.run(
+    "surfaces", "brick", finetuning.DEFAULT, 0, profile, store
+).frame()
 names = {"pixel_auroc": "pixel AUROC", "pro": "PRO", "auroc": "AUROC of images"}
 live["metric"] = live["metric"].map(names)
 gained = live[(live["state"] == LAST) & (live["metric"] != names["auroc"])]
@@ -191,7 +188,7 @@ Markdown(
         f"{name}, {metric} {row[FROZEN]:.3f} and {row[LAST]:.3f}"
         for (name, metric), row in level.iterrows()
     )
-    + f". The validation stopped at epoch {found.epochs[localised.STOPPED]}, the last one is {found.epochs[LAST]}. From the frozen network "
+    + f". The validation stopped at epoch {found.epochs[localisation.STOPPED]}, the last one is {found.epochs[LAST]}. From the frozen network "
     f"to the last epoch the pixel AUROC of single images changes by {change.min():+.3f} to {change.max():+.3f}, and rises in "
     f"{(change > 0).mean():.0%} of {len(change)}."
 )
@@ -210,13 +207,11 @@ figure = sheet(np.r_[order[:3], order[-3:]], [FROZEN, LAST])
 # its own. First what the two detectors reach without any tuning:
 
 # %% tags=["hide-input"]
-recorded = pd.concat(
-    table.frame() for table in tables.recorded("study", "localised")
-)
+recorded = pd.concat(table.frame() for table in base.recorded("study", "localised"))
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
 recorded["metric"] = recorded["metric"].map(names)
 frozen = recorded[recorded["state"] == FROZEN]
-reached = ablation.over_seeds(frozen, ["where", "detector", "metric"])
+reached = aggregate.over_seeds(frozen, ["where", "detector", "metric"])
 reached = reached[reached["metric"] != names["auroc"]]
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Pixel AUROC and PRO of two patch detectors on the frozen network, by data set"}, "figure": {"name": "fig-localised-frozen", "caption": "Frozen network: a Gaussian for every position (patch-gaussian) and one for all (patch-shared). Mean over seeds with 95 % intervals. (Data: the benchmarks as named; recorded.)"}}
@@ -234,7 +229,7 @@ pro = frozen[frozen["metric"] == "PRO"].pivot_table(
     index=["where", "seed"], columns="detector", values="value", sort=False
 )
 lead = (pro["patch-gaussian"] - pro["patch-shared"]).rename("value").reset_index()
-lead = ablation.over_seeds(lead, ["where"])
+lead = aggregate.over_seeds(lead, ["where"])
 lead["sign"] = ablation.signs(lead)
 pays, costs = (
     ", ".join(lead.loc[lead["sign"] == sign, "where"]) or "no data set"
@@ -258,7 +253,7 @@ Markdown(
 after = recorded[recorded["state"] != FROZEN].assign(
     value=lambda rows: rows["gain"]
 )
-after = ablation.over_seeds(after, ["where", "detector", "state", "metric"])
+after = aggregate.over_seeds(after, ["where", "detector", "state", "metric"])
 after["sign"] = ablation.signs(after)
 after["line"] = after["where"] + ", " + after["detector"]
 
@@ -315,7 +310,7 @@ Markdown(
 #    hold, and how many images are they estimated from?
 # 2. *Look closer.* Use `detector = "patch-gaussian"` in the sheets above. Which defects does it miss that the shared one finds?
 # 3. *Look closer.* Tune with the variant `last-level`. The levels of the maps lie before the last one: do the maps change at all?
-# 4. *Research.* Write an objective for patches, the mean of {eq}`eq-patch` over all places, in `finetune.py`. Does localisation gain
+# 4. *Research.* Write an objective for patches, the mean of {eq}`eq-patch` over all places, in `training/mahalanobis.py`. Does localisation gain
 #    where detection did not?
 #
 # ## Further reading

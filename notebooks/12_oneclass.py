@@ -30,17 +30,11 @@ import pandas as pd
 from IPython.display import Markdown
 from sklearn.metrics import roc_auc_score
 
-from anomaly_transfer import (
-    benchmarks,
-    detectors,
-    executions,
-    experiments,
-    plots,
-    profiles,
-    published,
-    records,
-)
-from anomaly_transfer.splits import SPLITS
+from anomaly_transfer import benchmarks, detectors, profiles
+from anomaly_transfer.claims import published
+from anomaly_transfer.data.splits import SPLITS
+from anomaly_transfer.pages import executions, plots
+from anomaly_transfer.studies import detection, records
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -90,16 +84,16 @@ cases = {
     "elpv": ["mono"],
     "surfaces": ["brick"],
 }
-found = experiments.run_all(
+found = detection.run_all(
     experiment
     for benchmark, categories in cases.items()
-    for experiment in experiments.matrix(
+    for experiment in detection.matrix(
         list(methods), benchmark, profile, categories, seeds=[0]
     )
 )
 
 # %% tags=["hide-input"]
-live = experiments.table(found)
+live = detection.table(found)
 live["where"] = live["benchmark"] + " " + live["category"]
 live["detector"] = live["method"].map(methods)
 live = live.set_index("method").loc[list(methods)].reset_index()
@@ -136,7 +130,7 @@ Markdown(
 brick = benchmarks.get("surfaces").load("brick", settings.limit)
 table = brick.annotations.open()
 fold = SPLITS["grouped"](table, 0)[0]
-features = experiments.features_for("pooled", None, settings, brick)
+features = detection.features_for("pooled", None, settings, brick)
 noisy = detectors.make("pseudo-negatives").fit(features.take(fold.train))
 gaussian = detectors.make("gaussian").fit(features.take(fold.train))
 test = features.take(fold.test)
@@ -243,7 +237,7 @@ Markdown(
 # runs, so the numbers of a data set differ from those above; [larger was not always better](02_frozen.ipynb).
 
 # %% tags=["hide-input"]
-everywhere = experiments.recorded(methods)
+everywhere = detection.recorded(methods)
 of_category = everywhere.pivot_table(
     index=["benchmark", "category"], columns="method", values="value", sort=False
 )
@@ -285,7 +279,7 @@ Markdown(
 )
 
 # %% tags=["remove-input"]
-noises = experiments.recorded(["pseudo-negatives", "pseudo-negatives-wide"])
+noises = detection.recorded(["pseudo-negatives", "pseudo-negatives-wide"])
 noises = noises.pivot_table(
     index=["benchmark", "category"], columns="method", values="value"
 ).dropna()

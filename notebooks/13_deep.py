@@ -30,21 +30,15 @@ import pandas as pd
 from IPython.display import Markdown
 from scipy.stats import binomtest
 
-from anomaly_transfer import (
-    attribution,
-    benchmarks,
-    executions,
-    experiments,
-    plots,
-    profiles,
-    published,
-    tables,
-    training,
-    transferred,
-)
+from anomaly_transfer import benchmarks, profiles
+from anomaly_transfer.analysis import attribution
 from anomaly_transfer.benchmarks.base import evenly_spaced
-from anomaly_transfer.features import level_strides
+from anomaly_transfer.claims import published
+from anomaly_transfer.features.extraction import level_strides
+from anomaly_transfer.pages import executions, plots
 from anomaly_transfer.store import Store
+from anomaly_transfer.studies import base, deep_one_class, detection
+from anomaly_transfer.training import loop
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -92,7 +86,7 @@ variants = {
     "compact-alone": "compact without descriptiveness",
 }
 runs = {
-    variant: transferred.run("surfaces", "brick", variant, 0, profile)
+    variant: deep_one_class.run("surfaces", "brick", variant, 0, profile)
     for variant in variants
 }
 live = pd.concat(run.frame() for run in runs.values())
@@ -109,11 +103,11 @@ last = curves.groupby("variant")["epoch"].transform("max")
 curves = curves.assign(
     time=curves["epoch"] / last, method=curves["variant"].map(variants)
 )
-kinds = training.vicinal.KINDS
+kinds = loop.vicinal.KINDS
 is_kind = curves["measure"].isin(kinds)
 measures = pd.concat(
     [
-        curves[curves["measure"] == transferred.TEST].assign(
+        curves[curves["measure"] == deep_one_class.TEST].assign(
             measure="test AUROC (revealed)"
         ),
         curves[is_kind]
@@ -135,26 +129,26 @@ rules = live[live["kind"] == "rule"].assign(
 )
 rules = rules.set_index(["method", "measure"])
 shown = rules["value"].unstack("measure")[
-    [transferred.UNTRAINED, transferred.VALIDATION, transferred.LAST]
+    [deep_one_class.UNTRAINED, deep_one_class.VALIDATION, deep_one_class.LAST]
 ]
 seconds = {
     variants[name]: run.provenance.seconds["all"] for name, run in runs.items()
 }
 headed = shown.rename(
-    columns={transferred.VALIDATION: "chosen by validation"}
+    columns={deep_one_class.VALIDATION: "chosen by validation"}
 ).rename_axis(columns="test AUROC")
 headed.reindex(variants.values()).round(3).assign(
     seconds=pd.Series(seconds).round().astype(int)
 )
 
 # %% tags=["remove-input"]
-gain = shown[transferred.LAST] - shown[transferred.UNTRAINED]
-width = (rules["high"] - rules["low"]).xs(transferred.LAST, level="measure")
+gain = shown[deep_one_class.LAST] - shown[deep_one_class.UNTRAINED]
+width = (rules["high"] - rules["low"]).xs(deep_one_class.LAST, level="measure")
 Markdown(
     "From before training to the last epoch: "
     + ", ".join(f"{value:+.3f} ({name})" for name, value in gain.items())
     + f". The 95 % intervals of these AUROCs over test images are {width.min():.2f} to {width.max():.2f} wide. The best at the last "
-    f"epoch is {shown[transferred.LAST].idxmax()} with {shown[transferred.LAST].max():.3f}. *seconds* is what a run took when it was computed, "
+    f"epoch is {shown[deep_one_class.LAST].idxmax()} with {shown[deep_one_class.LAST].max():.3f}. *seconds* is what a run took when it was computed, "
     "training, validation and test of every epoch together."
 )
 
@@ -165,7 +159,7 @@ Markdown(
 # collapsed, the share is about zero.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Variance of held-out features along training, on a logarithmic scale, for five one-class networks"}, "figure": {"name": "fig-collapse", "caption": "Variance of the features of held-out normal images along training, as a share of that before (a power of ten). Dashed: unchanged. What ends below a thousandth is called collapsed. (Data: brick of scikit-image.)"}}
-variance = curves[curves["measure"] == transferred.VARIANCE]
+variance = curves[curves["measure"] == deep_one_class.VARIANCE]
 variance = variance.assign(value=np.log10(variance["value"]))
 figure = plots.time_panels(
     variance.assign(panel="variance of the features"),
@@ -178,11 +172,13 @@ figure = plots.time_panels(
 )
 
 # %% tags=["remove-input"]
-end = transferred.ended(live, transferred.VARIANCE).set_index("variant")["value"]
-test = transferred.ended(live, transferred.TEST).set_index("variant")["value"]
+end = deep_one_class.ended(live, deep_one_class.VARIANCE).set_index("variant")[
+    "value"
+]
+test = deep_one_class.ended(live, deep_one_class.TEST).set_index("variant")["value"]
 least = end.idxmin()
-gone = transferred.collapsed(live).groupby("variant").any()
-before = shown.loc[variants[least], transferred.UNTRAINED]
+gone = deep_one_class.collapsed(live).groupby("variant").any()
+before = shown.loc[variants[least], deep_one_class.UNTRAINED]
 Markdown(
     f"Least is left with {variants[least]}: {end[least]:.4f} of the variance, and a test AUROC of {test[least]:.3f}. "
     + (
@@ -212,8 +208,8 @@ Markdown(
 
 # %%
 brick = benchmarks.get("surfaces").load("brick", settings.limit)
-(fold,) = transferred.folds(brick, 0, 1, settings.oneclass_test)
-made = transferred.trained(brick, fold, "svdd-imagenet", 0, settings, Store())
+(fold,) = deep_one_class.folds(brick, 0, 1, settings.oneclass_test)
+made = deep_one_class.trained(brick, fold, "svdd-imagenet", 0, settings, Store())
 table = brick.annotations.open()
 kinds = table["anomaly_class"].to_numpy()[fold.test]
 strong = table["grade"].to_numpy()[fold.test] == table["grade"].max()
@@ -320,21 +316,21 @@ Markdown(
 # 95 % intervals over test images.)
 
 # %% tags=["hide-input"]
-recorded = pd.concat(t.frame() for t in tables.recorded("study", "oneclass"))
+recorded = pd.concat(t.frame() for t in base.recorded("study", "oneclass"))
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
 first = recorded[(recorded["kind"] == "rule") & (recorded["seed"] == 0)]
-first = first[first["variant"] != transferred.WHOLE]
-at_last = first[first["measure"] == transferred.LAST].pivot(
+first = first[first["variant"] != deep_one_class.WHOLE]
+at_last = first[first["measure"] == deep_one_class.LAST].pivot(
     index="variant", columns="where", values="value"
 )
-order = [name for name in transferred.RECIPES if name in at_last.index]
+order = [name for name in deep_one_class.RECIPES if name in at_last.index]
 recipes = variants | {
     "svdd-unguarded": "Deep SVDD, small network, no guards",
     "svdd-random": "Deep SVDD, large network at random",
     "negatives-random": "pseudo-negatives, at random",
     "compact-random": "compact, at random",
 }
-reference = experiments.recorded(["gaussian"])
+reference = detection.recorded(["gaussian"])
 reference.index = reference["benchmark"] + " " + reference["category"]
 beside = at_last.loc[order].copy()
 beside.loc["Gaussian, frozen"] = reference["value"].reindex(at_last.columns)
@@ -343,13 +339,13 @@ beside.loc["Gaussian, frozen"] = reference["value"].reindex(at_last.columns)
 figure = plots.heat_table(beside.rename(index=recipes))
 
 # %% tags=["hide-input", "hide-output"]
-ended = first[first["measure"] == transferred.LAST]
+ended = first[first["measure"] == deep_one_class.LAST]
 ended.assign(told=plots.with_interval(ended)).pivot(
     index="variant", columns="where", values="told"
 ).loc[order].rename(index=recipes)
 
 # %% tags=["remove-input"]
-untrained = first[first["measure"] == transferred.UNTRAINED].pivot(
+untrained = first[first["measure"] == deep_one_class.UNTRAINED].pivot(
     index="variant", columns="where", values="value"
 )
 transfer = (at_last.loc["svdd-imagenet"] - at_last.loc["svdd-scratch"]).dropna()
@@ -371,7 +367,7 @@ Markdown(
 
 # %% tags=["remove-input"]
 whole = recorded[
-    (recorded["variant"] == transferred.WHOLE) & (recorded["kind"] == "rule")
+    (recorded["variant"] == deep_one_class.WHOLE) & (recorded["kind"] == "rule")
 ]
 lines = []
 for benchmark, data in (
@@ -383,9 +379,9 @@ for benchmark, data in (
     if len(values):
         told = published.table(data).set_index("method")["value"].iloc[0]
         lines.append(
-            f"{data}, {len(values)} of 10 classes recorded: mean AUROC {values[transferred.LAST].mean():.3f} at the last epoch "
-            f"({values[transferred.LAST].min():.3f} to {values[transferred.LAST].max():.3f}), "
-            f"{values[transferred.VALIDATION].mean():.3f} stopped by validation, {values[transferred.UNTRAINED].mean():.3f} before "
+            f"{data}, {len(values)} of 10 classes recorded: mean AUROC {values[deep_one_class.LAST].mean():.3f} at the last epoch "
+            f"({values[deep_one_class.LAST].min():.3f} to {values[deep_one_class.LAST].max():.3f}), "
+            f"{values[deep_one_class.VALIDATION].mean():.3f} stopped by validation, {values[deep_one_class.UNTRAINED].mean():.3f} before "
             f"training; published over ten classes: {told:.3f}."
         )
 protocol = "the published protocol (all training images of one class, the official test set, the small network: `svdd-scratch-whole`)"

@@ -28,18 +28,11 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    ablation,
-    executions,
-    explorers,
-    labelled,
-    plots,
-    published,
-    supervised,
-    tables,
-    transferred,
-)
-from anomaly_transfer.labelled import (
+from anomaly_transfer.claims import published
+from anomaly_transfer.metrics import aggregate
+from anomaly_transfer.pages import executions, explorers, plots
+from anomaly_transfer.studies import base, deep_one_class, linear_probe, supervised
+from anomaly_transfer.studies.linear_probe import (
     ALL,
     EXPOSURE,
     ON_PIXELS,
@@ -98,7 +91,7 @@ executions.told("14_labels", profile)
 
 # %%
 live = pd.concat(
-    labelled.run(benchmark, category, start, 0, profile).frame()
+    linear_probe.run(benchmark, category, start, 0, profile).frame()
     for benchmark, category in (("surfaces", "brick"), ("elpv", "mono"))
     for start in (WITHOUT, WITH)
 )
@@ -110,7 +103,7 @@ live = pd.concat(
 
 # %% tags=["hide-input"]
 lines = pd.concat(
-    labelled.along_shots(live[live["category"] == "brick"], method).assign(
+    linear_probe.along_shots(live[live["category"] == "brick"], method).assign(
         method=method
     )
     for method in (SEEN, UNSEEN)
@@ -121,7 +114,7 @@ lines["line"] = lines["start"] + ", " + lines["method"]
 figure = plots.level_profile(lines, "labels", "line", xlabel="labelled anomalies")
 
 # %% tags=["hide-input"]
-parts = labelled.gains(live)
+parts = linear_probe.gains(live)
 parts["where"] = parts["benchmark"] + " " + parts["category"]
 parts.pivot(index="where", columns="part", values="value")[
     ["labels", "transfer", "interaction", "both", "as published"]
@@ -153,9 +146,9 @@ Markdown(
 # has few groups, images are resampled as if they were independent, which makes bands too narrow if those of one group are alike.
 
 # %% tags=["hide-input"]
-recorded = pd.concat(t.frame() for t in tables.recorded("study", "labelled"))
+recorded = pd.concat(t.frame() for t in base.recorded("study", "labelled"))
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
-effects = labelled.gains(recorded[recorded["seed"] == 0])
+effects = linear_probe.gains(recorded[recorded["seed"] == 0])
 effects["where"] = effects["benchmark"] + " " + effects["category"]
 main = effects[effects["part"].isin(["labels", "transfer", "interaction"])]
 
@@ -187,10 +180,10 @@ Markdown(
 # and not where the split is official (MNIST, CIFAR-10) or the groups are few (solar cells): there the interval says nothing about other divisions.
 
 # %% tags=["hide-input"]
-every = labelled.gains(recorded)
+every = linear_probe.gains(recorded)
 every["where"] = every["benchmark"] + " " + every["category"]
 # Source and target are halves: as many images are tested as are not.
-over = ablation.over_seeds(every, ["where", "part"], overlap=1.0)
+over = aggregate.over_seeds(every, ["where", "part"], overlap=1.0)
 over["told"] = plots.with_interval(over, "+.3f")
 over.pivot(index="where", columns="part", values="told")[
     ["labels", "transfer", "interaction", "as published"]
@@ -231,7 +224,7 @@ mean = mean.groupby(["benchmark", "where", "method", "k"])["value"].mean().unsta
 shown = pd.DataFrame(
     {
         "SVM on pixels": mean[0].xs(ON_PIXELS, level="method"),
-        BEST: mean[0].unstack("method")[list(labelled.LABEL_FREE)].max(axis=1),
+        BEST: mean[0].unstack("method")[list(linear_probe.LABEL_FREE)].max(axis=1),
         "all labels": mean[ALL].xs(SEEN, level="method"),
     }
 )
@@ -282,7 +275,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 along = pd.concat(
-    labelled.along_shots(recorded[recorded["seed"] == 0], method).assign(
+    linear_probe.along_shots(recorded[recorded["seed"] == 0], method).assign(
         method=method
     )
     for method in (SEEN, UNSEEN)
@@ -304,7 +297,7 @@ explorers.labels(along, "surfaces brick")
 start = recorded[(recorded["seed"] == 0) & (recorded["start"] == WITH)]
 when = pd.concat(
     {
-        method: labelled.overtaken(
+        method: linear_probe.overtaken(
             start[
                 start["where"].isin(
                     start.loc[start["method"] == method, "where"].unique()
@@ -318,7 +311,7 @@ when = pd.concat(
 ).reset_index("labelled")
 when["where"] = when["benchmark"] + " " + when["category"]
 for column in ("k mean", "k sure"):
-    when[column] = when[column].map(labelled.shots)
+    when[column] = when[column].map(linear_probe.shots)
 when.pivot(index="where", columns="labelled", values=["k mean", "k sure"]).fillna(
     "one type only"
 )
@@ -346,7 +339,7 @@ Markdown(
 base = recorded[recorded["seed"] == 0]
 best = {
     key: name
-    for key, name in labelled.best_label_free(base).items()
+    for key, name in linear_probe.best_label_free(base).items()
     if key[-1] == WITH
 }
 columns = {}
@@ -386,7 +379,7 @@ Markdown(
 # data:
 
 # %% tags=["hide-input"]
-starts = labelled.along_shots(base).assign(
+starts = linear_probe.along_shots(base).assign(
     where=lambda f: f["benchmark"] + " " + f["category"]
 )
 chosen = starts[starts["labels"].isin(["0", "5", "all"])]
@@ -416,9 +409,9 @@ Markdown(
 # above were taken from larger ones), stopped by the stand-ins of normal images. Types seen, as far as runs are recorded:
 
 # %% tags=["hide-input"]
-deep = pd.concat(t.frame() for t in tables.recorded("study", "supervised"))
+deep = pd.concat(t.frame() for t in base.recorded("study", "supervised"))
 deep["where"] = deep["benchmark"] + " " + deep["category"]
-deep = deep[(deep["measure"] == transferred.VALIDATION) & (deep["seed"] == 0)]
+deep = deep[(deep["measure"] == deep_one_class.VALIDATION) & (deep["seed"] == 0)]
 trained = deep[(deep["method"] == SEEN) & (deep["k"] == ALL)]
 trained = trained.assign(
     order=trained["variant"].map(list(supervised.VARIANTS).index)

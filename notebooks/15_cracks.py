@@ -30,29 +30,30 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    benchmarks,
-    costs,
-    cracks,
-    executions,
-    plots,
-    profiles,
-    tables,
+from anomaly_transfer import benchmarks, profiles
+from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.metrics import decision
+from anomaly_transfer.metrics.ranking import evaluate
+from anomaly_transfer.pages import executions, plots
+from anomaly_transfer.studies import base, decisions
+from anomaly_transfer.studies.decisions import (
+    CRACK,
+    HINDSIGHT,
+    SCENARIOS,
+    TEST,
+    THRESHOLD,
 )
-from anomaly_transfer.cracks import CRACK, HINDSIGHT, SCENARIOS, TEST, THRESHOLD
-from anomaly_transfer.evaluation import evaluate
-from anomaly_transfer.labels import NORMAL
 
 plots.use_style()
 names = {
     "gaussian": "Gaussian",
     "patch-memory": "patch memory",
     "svm-pixels": "SVM on pixels",
-    cracks.HEAD_10: "head, 10 cracks",
-    cracks.HEAD: "head, all cracks",
-    cracks.NETWORK: "network, all cracks",
+    decisions.HEAD_10: "head, 10 cracks",
+    decisions.HEAD: "head, all cracks",
+    decisions.NETWORK: "network, all cracks",
 }
-weights = {name: costs.cost_weight(*where) for name, where in SCENARIOS.items()}
+weights = {name: decision.cost_weight(*where) for name, where in SCENARIOS.items()}
 places = {weight: name for name, weight in weights.items()}
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
@@ -92,8 +93,8 @@ figure = plots.image_sheet(
 
 # %%
 runs = {
-    variant: cracks.run("surfaces", "brick", variant, 0, profile)
-    for variant in cracks.VARIANTS
+    variant: decisions.run("surfaces", "brick", variant, 0, profile)
+    for variant in decisions.VARIANTS
 }
 live = pd.concat(run.frame() for run in runs.values())
 
@@ -121,7 +122,7 @@ pd.DataFrame(
 # fitted on:
 
 # %% tags=["hide-input"]
-recorded = pd.concat(t.frame() for t in tables.recorded("study", "cracks"))
+recorded = pd.concat(t.frame() for t in base.recorded("study", "cracks"))
 recorded = recorded[recorded["benchmark"] == "crackforest"]
 order = [name for name in names if name in set(recorded["variant"])]
 sizes = pd.concat({"wall": live, "asphalt": recorded}, names=["data"])
@@ -139,7 +140,7 @@ sizes.groupby(["data", "part"], sort=False).agg(
 
 # %% tags=["hide-input"]
 gaussian = live[live["variant"] == "gaussian"]
-at_5 = cracks.decided(gaussian, [0.5], ["5 % of normal"]).iloc[0]
+at_5 = decisions.decided(gaussian, [0.5], ["5 % of normal"]).iloc[0]
 scores = gaussian[gaussian["part"] == TEST]
 scores = scores.assign(anomaly_class=np.where(scores["crack"] == 1, CRACK, NORMAL))
 
@@ -149,9 +150,9 @@ figure = plots.score_histogram(scores, at_5["threshold"])
 # %% tags=["remove-input"]
 known = gaussian[(gaussian["part"] == THRESHOLD) & (gaussian["crack"] == 0)]
 Markdown(
-    f"It was meant to flag {costs.FALSE_ALARM_RATE:.0%} of normal crops, and flags {at_5['false alarms']:.0%} of those that are tested; "
+    f"It was meant to flag {decision.FALSE_ALARM_RATE:.0%} of normal crops, and flags {at_5['false alarms']:.0%} of those that are tested; "
     f"{at_5['misses']:.0%} of the cracks are missed. It rests on {len(known)} normal crops, so that about "
-    f"{max(1, round(costs.FALSE_ALARM_RATE * len(known)))} of them decide where it is."
+    f"{max(1, round(decision.FALSE_ALARM_RATE * len(known)))} of them decide where it is."
 )
 
 # %% [markdown]
@@ -203,11 +204,11 @@ pd.DataFrame(
 
 # %% tags=["hide-input"]
 grid = np.linspace(0.02, 0.98, 13)
-by_weight = cracks.decided(live, grid, ["calibrated"])
+by_weight = decisions.decided(live, grid, ["calibrated"])
 blind = pd.DataFrame(
     {
         "weight": grid,
-        "value": [costs.blind_cost(w) for w in grid],
+        "value": [decision.blind_cost(w) for w in grid],
         "who": "eyes closed",
     }
 )
@@ -225,9 +226,9 @@ figure = plots.curves(
 )
 
 # %% tags=["remove-input"]
-middle = cracks.decided(live, [0.5], ["calibrated"]).set_index("variant")
+middle = decisions.decided(live, [0.5], ["calibrated"]).set_index("variant")
 n_cracks = scores["crack"].sum()
-one = {place: w / n_cracks / costs.blind_cost(w) for place, w in weights.items()}
+one = {place: w / n_cracks / decision.blind_cost(w) for place, w in weights.items()}
 Markdown(
     f"Where misses and false alarms weigh the same, the lowest is the {names[middle['relative'].idxmin()]} with a relative cost of "
     f"{middle['relative'].min():.2f}, the highest the {names[middle['relative'].idxmax()]} with {middle['relative'].max():.2f}. But the tested part has "
@@ -248,8 +249,8 @@ Markdown(
 # views, with two of them to set a threshold on.
 
 # %% tags=["hide-input"]
-curves = cracks.decided(recorded, grid, ["calibrated"])
-curves = cracks.over_divisions(
+curves = decisions.decided(recorded, grid, ["calibrated"])
+curves = decisions.over_divisions(
     curves.assign(value=curves["cost"]), ["variant", "weight"]
 )
 curves["low"] = curves["low"].clip(0)
@@ -267,10 +268,10 @@ figure = plots.curves(
 )
 
 # %% tags=["hide-input"]
-decisions = cracks.decided(recorded, list(weights.values()))
-decisions["place"] = decisions["weight"].map(places)
-relative = cracks.over_divisions(
-    decisions.assign(value=decisions["relative"]), ["place", "variant", "rule"]
+decided = decisions.decided(recorded, list(weights.values()))
+decided["place"] = decided["weight"].map(places)
+relative = decisions.over_divisions(
+    decided.assign(value=decided["relative"]), ["place", "variant", "rule"]
 )
 # No cost is below zero.
 relative["low"] = relative["low"].clip(0)
@@ -279,7 +280,7 @@ told = relative.pivot(index=["place", "rule"], columns="variant", values="told")
     order
 ]
 told.rename(columns=names).reindex(
-    [(place, rule) for place in SCENARIOS for rule in cracks.RULES]
+    [(place, rule) for place in SCENARIOS for rule in decisions.RULES]
 )
 
 # %% tags=["remove-input"]
@@ -293,7 +294,7 @@ clear = {
     for place in SCENARIOS
 }
 blindly = np.isinf(
-    decisions.loc[decisions["rule"] == "calibrated", "threshold"]
+    decisions.loc[decided["rule"] == "calibrated", "threshold"]
 ).mean()
 fixed = relative[relative["rule"] == "5 % of normal"].set_index(
     ["place", "variant"]
@@ -319,7 +320,7 @@ Markdown(
 # labels are worth in training.
 
 # %% tags=["hide-input"]
-savings = cracks.saved(decisions[decisions["rule"] == "calibrated"])
+savings = decisions.saved(decided[decided["rule"] == "calibrated"])
 savings["place"] = savings["weight"].map(places)
 savings["who"] = savings["variant"].map(names)
 
@@ -368,7 +369,7 @@ Markdown(
 # with calibrated thresholds:
 
 # %% tags=["hide-input"]
-by_division = decisions[decisions["rule"] == "calibrated"].pivot(
+by_division = decided[decided["rule"] == "calibrated"].pivot(
     index=["variant", "seed"], columns="place", values="relative"
 )[list(SCENARIOS)]
 ranked = recorded[recorded["part"] == TEST].groupby(["variant", "seed"])
@@ -389,7 +390,7 @@ for number, one_variant in enumerate(order):
     for other in order[:number]:
         step = (by_division.loc[one_variant] - by_division.loc[other]).dropna()
         step = step.stack().rename("value").rename_axis(["seed", "what"])
-        step = cracks.over_divisions(step.reset_index(), ["what"])
+        step = decisions.over_divisions(step.reset_index(), ["what"])
         step = step.set_index("what")
         sign = np.sign(step["low"]).where(step["low"] * step["high"] > 0, 0)
         both = sign[list(SCENARIOS)] * sign["AUROC"]
@@ -411,15 +412,17 @@ Markdown(
 
 # %% tags=["hide-input"]
 place = "1 in 100, a miss costs 100"
-few = cracks.with_few(
-    recorded[recorded["variant"].isin(["gaussian", cracks.HEAD])],
+few = decisions.with_few(
+    recorded[recorded["variant"].isin(["gaussian", decisions.HEAD])],
     weights[place],
     (2, 5, 10, 20, 50, 100),
     draws=20,
 )
 each = few.assign(value=few["relative"])
 each = each.groupby(["variant", "rule", "k", "seed"], sort=False)["value"]
-needed = cracks.over_divisions(each.mean().reset_index(), ["variant", "rule", "k"])
+needed = decisions.over_divisions(
+    each.mean().reset_index(), ["variant", "rule", "k"]
+)
 needed["line"] = needed["variant"].map(names) + ": " + needed["rule"]
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Relative cost on asphalt by the number of labelled cracks that set the threshold, for two rules and two detectors"}, "figure": {"name": "fig-cost-few", "caption": "Relative cost by the number of labelled cracks that help to set the threshold, where a miss costs 100 false alarms and one patch in a hundred has a crack; bands: 95 % over divisions. (Data: CrackForest; recorded.)"}}
@@ -444,7 +447,7 @@ Markdown(
     + ". Without any label, at 5 % of normal patches, the cost is "
     + " and ".join(
         f"{fixed[place, name]:.2f} ({names[name]})"
-        for name in ("gaussian", cracks.HEAD)
+        for name in ("gaussian", decisions.HEAD)
     )
     + "."
 )
@@ -456,12 +459,12 @@ Markdown(
 # cover.
 
 # %% tags=["hide-input"]
-flagged = cracks.at_no_label(recorded)
+flagged = decisions.at_no_label(recorded)
 found = flagged[flagged["crack"] == 1]
 third, edges = pd.qcut(found["area"], 3, labels=False, retbins=True)
 thirds = [f"{low:.1%} to {high:.1%}" for low, high in pairwise(edges)]
 found = found.assign(third=third).groupby(["variant", "third", "seed"])
-found = cracks.over_divisions(
+found = decisions.over_divisions(
     found["flagged"].mean().rename("value").reset_index(), ["third", "variant"]
 )
 found[["low", "high"]] = found[["low", "high"]].clip(0, 1)
@@ -485,7 +488,7 @@ alone = ((1 - rate) ** alarms["size"]).groupby("seed").mean()
 bunched = alarms.loc[alarms["sum"] > 1, "sum"].sum() / alarms["sum"].sum()
 Markdown(
     f"Of the smallest third the Gaussian finds {of.loc['gaussian', 0]:.0%}, of the largest {of.loc['gaussian', 2]:.0%}; the head with all cracks "
-    f"{of.loc[cracks.HEAD, 0]:.0%} and {of.loc[cracks.HEAD, 2]:.0%}. The false alarms of the Gaussian, {rate.mean():.1%} of normal patches on average, are not "
+    f"{of.loc[decisions.HEAD, 0]:.0%} and {of.loc[decisions.HEAD, 2]:.0%}. The false alarms of the Gaussian, {rate.mean():.1%} of normal patches on average, are not "
     f"spread evenly over photographs: {bunched:.0%} of them are in photographs that have two or more. {none.min():.0%} to {none.max():.0%} of the photographs of a "
     f"division have none; if patches were independent, it would be {alone.min():.0%} to {alone.max():.0%}, and it is more than that in "
     f"{(none > alone).sum()} of {len(none)} divisions."
@@ -495,8 +498,8 @@ Markdown(
 # On the wall one can look at them. The head with all cracks of the first part, with its calibrated threshold where both mistakes weigh the same:
 
 # %% tags=["hide-input"]
-head = live[(live["variant"] == cracks.HEAD) & (live["part"] == TEST)]
-threshold = middle.loc[cracks.HEAD, "threshold"]
+head = live[(live["variant"] == decisions.HEAD) & (live["part"] == TEST)]
+threshold = middle.loc[decisions.HEAD, "threshold"]
 above = head["score"] > threshold
 is_crack = head["crack"] == 1
 kinds = {
@@ -584,7 +587,7 @@ Markdown(
 # 1. *Warm-up.* Show that the cost {eq}`eq-cost` of one fixed threshold is a straight line in $w$, and that the hindsight curve is the lower
 #    envelope of such lines.
 # 2. *Look closer.* Replace `brick` by `grass` in the cells that load the wall and run the detectors. Is any of them below the cost of eyes closed?
-# 3. *Look closer.* Set `costs.FALSE_ALARM_RATE` to 0.01 and to 0.2 and decide again. At which place is each the better rule?
+# 3. *Look closer.* Set `decision.FALSE_ALARM_RATE` to 0.01 and to 0.2 and decide again. At which place is each the better rule?
 # 4. *Research.* Put the concrete set into the data folder and record it: `anomaly-transfer tables cracks --benchmark concrete_cracks --variant gaussian
 #    --profile study`. Its groups are blocks of file numbers of one class. What does that do to the three parts, and what would you have to know to state a cost at your
 #    own bridge's prevalence?

@@ -28,18 +28,11 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import (
-    benchmarks,
-    detectors,
-    executions,
-    experiments,
-    plots,
-    profiles,
-    rivals,
-    tables,
-)
-from anomaly_transfer.labels import NORMAL
-from anomaly_transfer.splits import SPLITS
+from anomaly_transfer import benchmarks, detectors, profiles
+from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.data.splits import SPLITS
+from anomaly_transfer.pages import executions, plots
+from anomaly_transfer.studies import base, comparison, detection
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -64,7 +57,7 @@ executions.told("16_side", profile)
 # benchmark. Where a benchmark makes each class normal in turn, the mean over its classes is shown.
 
 # %%
-recorded = experiments.recorded(names)
+recorded = detection.recorded(names)
 values = recorded.pivot_table(
     index=["benchmark", "category"], columns="method", values="value", sort=False
 ).dropna()[list(names)]
@@ -104,7 +97,7 @@ Markdown(
 # and so on. Friedman's test asks whether any two differ in their mean rank, and Nemenyi's which {cite:p}`demsar2006`.
 
 # %%
-ranks, p_values, p_value = rivals.ranks(blocks)
+ranks, p_values, p_value = comparison.ranks(blocks)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Mean ranks of seven detectors on a line; bars join those that cannot be told apart"}, "figure": {"name": "fig-ranks", "caption": "Critical-difference diagram: mean rank of each detector over the data sets (in brackets; 1 is best). A bar joins detectors that cannot be told apart at the level of 0.05. (Data: the benchmarks as named; recorded.)"}}
 figure = plots.critical_difference(ranks, p_values)
@@ -142,10 +135,10 @@ Markdown(
 
 # %% tags=["hide-input"]
 study = pd.concat(
-    (t.frame() for t in tables.recorded("study", "rivals")), ignore_index=True
+    (t.frame() for t in base.recorded("study", "rivals")), ignore_index=True
 )
 study["where"] = study["benchmark"] + " " + study["category"]
-more = study[study["rival"].isin(rivals.PARTS)].copy()
+more = study[study["rival"].isin(comparison.PARTS)].copy()
 more["against"] = "minus " + more["rival"].map(names)
 shown = more[["where", "against", "more", "more low", "more high"]].set_axis(
     ["where", "against", "value", "low", "high"], axis=1
@@ -158,8 +151,8 @@ figure = plots.intervals(
 
 # %% tags=["remove-input"]
 chosen_on = ["elpv mono", "surfaces brick"]
-of_parts = study[study["rival"].isin(rivals.PARTS)]
-best_part = rivals.best_of(study).set_index("where")
+of_parts = study[study["rival"].isin(comparison.PARTS)]
+best_part = comparison.best_of(study).set_index("where")
 fresh = best_part.drop(index=chosen_on, errors="ignore")
 mean = of_parts.groupby("rival")["value"].mean()
 Markdown(
@@ -184,7 +177,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 peers = pd.concat(
-    (t.frame() for t in tables.recorded("study", "peers")), ignore_index=True
+    (t.frame() for t in base.recorded("study", "peers")), ignore_index=True
 )
 titles = {
     "anomalib-padim": "PaDiM",
@@ -245,7 +238,7 @@ Markdown(
 # %%
 brick = benchmarks.get("surfaces").load("brick", settings.limit)
 fold = SPLITS["grouped"](brick.annotations.open(), 0)[0]
-costs = rivals.costs(brick, fold, [*names, "combined"], settings)
+costs = comparison.costs(brick, fold, [*names, "combined"], settings)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of eight detectors on one fold of bricks over the milliseconds that each needs to score an image"}, "figure": {"name": "fig-costs", "caption": "AUROC on one fold of bricks over the time to score an image, on a logarithmic axis. (Data: brick of scikit-image.)"}}
 points = costs.rename(index=names | {"combined": "combined"}).reset_index()
@@ -263,7 +256,7 @@ costs.rename(index=names).rename(
 
 # %% tags=["remove-input", "nbval-ignore-output"]
 own = costs.loc["combined"]
-parts = costs.loc[list(rivals.PARTS)]
+parts = costs.loc[list(comparison.PARTS)]
 Markdown(
     f"Fitting the combined detector takes {own['fit'] / parts['fit'].sum():.1f} times as long as fitting its parts once (each is fitted six times), and "
     f"scoring {own['score'] / parts['score'].sum():.1f} times as long as scoring with each of them. It keeps {own['memory']:.0f} MB, of which the patch Gaussian's "
@@ -281,7 +274,7 @@ kinds = brick.annotations.open()["anomaly_class"].to_numpy()[fold.test]
 share = {}
 for method in ("gaussian", "patch-memory"):
     detector = detectors.make(method, seed=0, memory_bank=settings.memory_bank)
-    seen = experiments.features_for(detector.kind, None, settings, brick)
+    seen = detection.features_for(detector.kind, None, settings, brick)
     detector.fit(seen.take(fold.train))
     score = detector.anomaly_score(seen.take(fold.test))
     share[method] = np.searchsorted(np.sort(score[kinds == NORMAL]), score)

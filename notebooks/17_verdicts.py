@@ -29,11 +29,12 @@ import yaml
 from IPython.display import HTML, Markdown
 from tqdm import tqdm
 
-from anomaly_transfer import claims, executions, plots
+from anomaly_transfer.claims import ledger
+from anomaly_transfer.pages import executions, plots, verdicts
 
 plots.use_style()
-ledger = claims.ledger()
-findings = claims.recorded()
+entries = ledger.claims()
+findings = ledger.recorded()
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
@@ -84,7 +85,7 @@ executions.told("17_verdicts", profile)
 # One entry of the ledger, as it stands there:
 
 # %% tags=["hide-input"]
-example = next(claim for claim in ledger if claim.id == "P1a-images")
+example = next(claim for claim in entries if claim.id == "P1a-images")
 entry = example.model_dump(mode="json")
 print(yaml.safe_dump(entry, sort_keys=False, width=90))
 
@@ -94,10 +95,10 @@ print(yaml.safe_dump(entry, sort_keys=False, width=90))
 # Every claim, one bar: which share of its cases meets it, leaves it open, or misses it.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "One bar a claim: the share of its cases that meet it, leave it open or miss it, with the verdict beside it"}, "figure": {"name": "fig-board", "caption": "All claims: first, second and third paper, and our own. Green: cases that meet the claim; grey: open; orange: missed. (Data: recorded runs on all benchmarks at hand.)"}}
-figure = claims.draw_board()
+figure = verdicts.draw_board()
 
 # %% tags=["remove-input"]
-board = claims.board(ledger, findings)
+board = ledger.board(entries, findings)
 linked = board.rename(
     index=lambda name: f'<a href="../book/claims/{name}.html">{name}</a>'
 )
@@ -151,14 +152,14 @@ Markdown("\n\n".join(parts))
 # whenever the book's code changes, so that no verdict moves without somebody noticing.
 
 # %%
-again = {claim.id: claims.evaluate(claim) for claim in tqdm(ledger, leave=False)}
-moved = {name: claims.moved(now, findings[name]) for name, now in again.items()}
+again = {claim.id: ledger.evaluate(claim) for claim in tqdm(entries, leave=False)}
+moved = {name: ledger.moved(now, findings[name]) for name, now in again.items()}
 
 # %% tags=["remove-input"]
 changed = {name: words for name, words in moved.items() if words}
 cases = sum(len(finding.cases) for finding in again.values())
 Markdown(
-    f"{len(ledger)} claims with {cases} cases; {len(ledger) - len(changed)} findings are as recorded."
+    f"{len(entries)} claims with {cases} cases; {len(entries) - len(changed)} findings are as recorded."
     + "".join(f"\n- {name}: {', '.join(words)}" for name, words in changed.items())
 )
 
@@ -174,13 +175,13 @@ rules = pd.DataFrame(
     {
         claim.id: {
             "as stated": findings[claim.id].verdict,
-            "about every case": claims.under(claim, findings[claim.id], "every"),
-            "about most cases": claims.under(claim, findings[claim.id], "most"),
-            "wider intervals": claims.under(
+            "about every case": ledger.under(claim, findings[claim.id], "every"),
+            "about most cases": ledger.under(claim, findings[claim.id], "most"),
+            "wider intervals": ledger.under(
                 claim, findings[claim.id], claim.scope, widen=1.5
             ),
         }
-        for claim in ledger
+        for claim in entries
     }
 ).T
 tested = rules[rules["as stated"] != "not tested here"]
@@ -224,7 +225,7 @@ Markdown(
 #
 # Three that check your answer, with folded solutions: [](exercises/17_verdicts.ipynb). And four to try out here:
 #
-# 1. *Warm-up.* A claim has four cases: two are met, one is missed, one is open. What is its verdict in either scope? Check with `claims.verdict`.
+# 1. *Warm-up.* A claim has four cases: two are met, one is missed, one is open. What is its verdict in either scope? Check with `ledger.verdict`.
 # 2. *Look closer.* Choose a claim whose verdict you doubt, and change its threshold in `book/claims.yml` to what you find fair. Does
 #    `anomaly-transfer claims` change its verdict?
 # 3. *Look closer.* All these claims are tested on many cases, each with a 95 % interval. How many cases would you expect to be *met* by chance if

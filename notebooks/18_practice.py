@@ -26,20 +26,15 @@ profile = "laptop"  # smoke, laptop, study or full: see the preface
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from anomaly_transfer import (
-    benchmarks,
-    claims,
-    executions,
-    experiments,
-    plots,
-    profiles,
-    rivals,
-)
-from anomaly_transfer.splits import SPLITS
+from anomaly_transfer import benchmarks, profiles
+from anomaly_transfer.claims import ledger
+from anomaly_transfer.data.splits import SPLITS
+from anomaly_transfer.pages import executions, plots, verdicts
+from anomaly_transfer.studies import comparison, detection
 
 plots.use_style()
 settings = profiles.get(profile)
-findings = claims.recorded()
+findings = ledger.recorded()
 names = {
     "combined": "combined",
     "gaussian": "Gaussian",
@@ -61,7 +56,7 @@ executions.told("18_practice", profile)
 # the *group* is known. [How a split can lie](01_data.ipynb) explains it; here is what it amounts to over everything recorded.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC gained when images of the tested groups are fitted on, one interval for each recorded case"}, "figure": {"name": "fig-practice-leak", "caption": "AUROC when images of the tested groups are among as many training images, minus AUROC when groups are kept together, for the recorded detectors on three benchmarks, with 95 % intervals; groups of cells and tiles are inferred. Dashed: the threshold of the claim. (Data: the benchmarks as named; recorded.)"}}
-figure = claims.draw("W-leak")
+figure = verdicts.draw("W-leak")
 
 # %% tags=["remove-input"]
 cases = pd.DataFrame([case.model_dump() for case in findings["W-leak"].cases])
@@ -81,7 +76,7 @@ Markdown(
 # $$ (eq-regret)
 
 # %%
-recorded = experiments.recorded(names)
+recorded = detection.recorded(names)
 values = recorded.pivot_table(
     index=["benchmark", "category"], columns="method", values="value"
 )[list(names)]
@@ -124,7 +119,7 @@ Markdown(
 brick = benchmarks.get("surfaces").load("brick", settings.limit)
 fold = SPLITS["grouped"](brick.annotations.open(), 0)[0]
 methods = ["gaussian", "patch-gaussian", "patch-memory"]
-few = rivals.learning_curve(
+few = comparison.learning_curve(
     brick, fold, methods, [5, 10, 20, 50, 100, 1000], 3, settings
 )
 
@@ -165,7 +160,7 @@ Markdown(
 # detectors of the same features (the Gaussian, neighbours, the one-class SVM) that see normal pictures only? Patch detectors were not among them.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC of a classifier trained with labelled defects minus that of detectors without any, one interval for each data set"}, "figure": {"name": "fig-labels-pay", "caption": "What labels add: the cases of claim P3a-labels, with 95 % intervals. Dashed: its threshold. (Data: the benchmarks as named; recorded.)"}}
-figure = claims.draw("P3a-labels")
+figure = verdicts.draw("P3a-labels")
 
 # %% tags=["remove-input"]
 labels = pd.DataFrame([c.model_dump() for c in findings["P3a-labels"].cases])
@@ -198,7 +193,7 @@ Choose a source by similarity? | We would not: that it predicts a gain was not s
 """
 
 # %% tags=["remove-input"]
-measures = {claim.id: claim.measure for claim in claims.ledger()}
+measures = {claim.id: claim.measure for claim in ledger.claims()}
 rows = []
 for line in guide.strip().splitlines():
     question, advice, evidence = (part.strip() for part in line.split("|"))

@@ -26,7 +26,10 @@ profile = "laptop"  # smoke, laptop, study or full: see the preface
 import pandas as pd
 from IPython.display import Markdown
 
-from anomaly_transfer import claims, executions, forecast, plan, plots, profiles
+from anomaly_transfer import profiles
+from anomaly_transfer.claims import ledger
+from anomaly_transfer.pages import executions, plots
+from anomaly_transfer.studies import forecast, plan
 
 plots.use_style()
 
@@ -41,11 +44,11 @@ executions.told("19_limits", profile)
 # They are on the board as *not tested here*, and this is why:
 
 # %% tags=["remove-input"]
-findings = claims.recorded()
+findings = ledger.recorded()
 Markdown(
     "\n".join(
         f"- **[{claim.id}](../book/claims/{claim.id}.md)**, {claim.title}. {claim.limits}"
-        for claim in claims.ledger()
+        for claim in ledger.claims()
         if findings[claim.id].verdict == "not tested here"
     )
 )

@@ -31,16 +31,11 @@ import pandas as pd
 from IPython.display import Markdown
 from PIL import Image
 
-from anomaly_transfer import (
-    example,
-    executions,
-    explorers,
-    inspection,
-    models,
-    plots,
-    profiles,
-)
-from anomaly_transfer.labels import NORMAL
+from anomaly_transfer import profiles
+from anomaly_transfer.app import example, inspection, models
+from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.metrics import decision
+from anomaly_transfer.pages import executions, explorers, plots
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -128,7 +123,7 @@ alarms = scores.groupby("anomaly_class")["anomalous"].agg(["sum", "size"])
 others = alarms.drop(index=NORMAL)
 Markdown(
     f"The threshold was set so that {report['model']['false_alarm_rate']:.0%} of normal pictures of *known* places lie above it; what "
-    f"{report['model']['n_training_images']} pictures can promise (with {models.CONFIDENCE:.0%} confidence) is no more than that it is at most "
+    f"{report['model']['n_training_images']} pictures can promise (with {decision.CONFIDENCE:.0%} confidence) is no more than that it is at most "
     f"{report['model']['false_alarm_bound']:.0%}. Of the "
     f"{alarms.loc[NORMAL, 'size']} normal test pictures, from places that the detector has never seen, {alarms.loc[NORMAL, 'sum']} do "
     f"({alarms.loc[NORMAL, 'sum'] / alarms.loc[NORMAL, 'size']:.0%}). Found: "

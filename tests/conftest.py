@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tests.layouts import mvtec
 
-from anomaly_transfer import backbones
 from anomaly_transfer.benchmarks.fashion_mnist import FashionMNIST
-from anomaly_transfer.features import Features
-from anomaly_transfer.images import ImageFiles
+from anomaly_transfer.data.images import ImageFiles
+from anomaly_transfer.features.features import Features
+from anomaly_transfer.features.inputs import MAP
+from anomaly_transfer.networks import backbones
 from anomaly_transfer.store import Store
-from anomaly_transfer.views import MAP
 
 #: Benchmarks that also look for a system package.
 SYSTEM_DATA = [FashionMNIST]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_transfer import code_used, detectors, experiments, fingerprint, studies
+from anomaly_transfer import code_used, detectors, fingerprint, studies
 from anomaly_transfer.code_used import code_of, reached
+from anomaly_transfer.studies import detection
 
 PACKAGE = Path(fingerprint.__file__).parent
 
@@ -65,7 +66,7 @@ DO_NOT_COUNT = {
 
 
 def code(study, variant):
-    return experiments.code(variant) if study == "run" else studies.get(study).code(variant)
+    return detection.code(variant) if study == "run" else studies.get(study).code(variant)
 
 
 def edited(monkeypatch, module, before, after):
@@ -163,28 +164,28 @@ def test_the_code_that_makes_pictures_of_comparison_counts_where_they_are_compar
 
 
 def test_what_a_method_fixes_counts_and_what_its_neighbour_fixes_does_not(monkeypatch):
-    before = {method: experiments.code(method).hash for method in ("gaussian", "gaussian-oas")}
+    before = {method: detection.code(method).hash for method in ("gaussian", "gaussian-oas")}
     edited(
         monkeypatch,
         "detectors.gaussian",
         'partial(GaussianDetector, covariance="oas")',
         'partial(GaussianDetector, covariance="diagonal")',
     )
-    assert experiments.code("gaussian").hash == before["gaussian"]
-    assert experiments.code("gaussian-oas").hash != before["gaussian-oas"]
+    assert detection.code("gaussian").hash == before["gaussian"]
+    assert detection.code("gaussian-oas").hash != before["gaussian-oas"]
 
 
 def test_a_method_is_reached_only_if_it_is_called():
-    found = reached("anomaly_transfer.features:extract")
-    assert "anomaly_transfer.backbones:Backbone.preprocess" in found
-    assert "anomaly_transfer.features:_Outputs.forward" in found, "PyTorch calls it"
-    assert "anomaly_transfer.features:Features.select" not in found
+    found = reached("anomaly_transfer.features.extraction:extract")
+    assert "anomaly_transfer.networks.backbones:Backbone.preprocess" in found
+    assert "anomaly_transfer.features.extraction:_Outputs.forward" in found, "PyTorch calls it"
+    assert "anomaly_transfer.features.features:Features.select" not in found
     assert not [place for place in found if ".detectors" in place or ".downloads" in place]
 
 
 def test_an_unknown_place_is_an_error():
     with pytest.raises(KeyError, match="no 'nowhere'"):
-        code_of("anomaly_transfer.features:nowhere")
+        code_of("anomaly_transfer.features.extraction:nowhere")
     with pytest.raises(ModuleNotFoundError, match="nowhere"):
         code_of("anomaly_transfer.nowhere:extract")
 

@@ -5,46 +5,44 @@ import pytest
 import torch
 from tests.fake_device import NAME, FakeDevice
 
-from anomaly_transfer import (
-    backbones,
-    cracks,
-    detectors,
-    device,
-    experiments,
-    features,
-    few_shot,
-    finetune,
-    labelled,
-    localised,
-    profiles,
-    relations,
-    supervised,
-    transferred,
-    tuned,
-    twins,
-)
+from anomaly_transfer import detectors, device, profiles
+from anomaly_transfer.app.inspection import evaluate_folder
 from anomaly_transfer.errors import DeviceError
-from anomaly_transfer.inspection import evaluate_folder
-from anomaly_transfer.records import Experiment
+from anomaly_transfer.features import extraction
+from anomaly_transfer.networks import backbones
 from anomaly_transfer.store import Store
+from anomaly_transfer.studies import (
+    decisions,
+    deep_one_class,
+    detection,
+    few_shot,
+    finetuning,
+    linear_probe,
+    localisation,
+    normal_similarity,
+    paired_networks,
+    supervised,
+)
+from anomaly_transfer.studies.records import Experiment
+from anomaly_transfer.training import mahalanobis
 
 # What PyTorch says of the meta device itself; here the values do arrive.
 pytestmark = pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
 
 #: One variant of each study that uses all that the study has of networks, and data.
 STUDIES = {
-    "relations": (relations.run, "imagenet+normal", "surfaces", "brick"),
+    "relations": (normal_similarity.run, "imagenet+normal", "surfaces", "brick"),
     "few_shot": (few_shot.run, "imagenet", "surfaces", "brick"),
-    "twins": (twins.run, "random", "elpv", "mono"),
-    "tuned": (tuned.run, "euclidean-anchored", "surfaces", "brick"),
-    "tuned, crossed": (tuned.run, "statistics-crossed", "surfaces", "brick"),
-    "localised": (localised.run, tuned.DEFAULT, "surfaces", "brick"),
-    "oneclass": (transferred.run, "svdd-scratch", "surfaces", "brick"),
-    "oneclass, negatives": (transferred.run, "negatives-random", "surfaces", "brick"),
-    "oneclass, compactness": (transferred.run, "compact-imagenet", "surfaces", "brick"),
-    "labelled": (labelled.run, "random", "surfaces", "brick"),
+    "twins": (paired_networks.run, "random", "elpv", "mono"),
+    "tuned": (finetuning.run, "euclidean-anchored", "surfaces", "brick"),
+    "tuned, crossed": (finetuning.run, "statistics-crossed", "surfaces", "brick"),
+    "localised": (localisation.run, finetuning.DEFAULT, "surfaces", "brick"),
+    "oneclass": (deep_one_class.run, "svdd-scratch", "surfaces", "brick"),
+    "oneclass, negatives": (deep_one_class.run, "negatives-random", "surfaces", "brick"),
+    "oneclass, compactness": (deep_one_class.run, "compact-imagenet", "surfaces", "brick"),
+    "labelled": (linear_probe.run, "random", "surfaces", "brick"),
     "supervised": (supervised.run, "imagenet-whole-focal", "surfaces", "brick"),
-    "cracks": (cracks.run, "network-all", "surfaces", "brick"),
+    "cracks": (decisions.run, "network-all", "surfaces", "brick"),
 }
 
 
@@ -55,9 +53,9 @@ def tiny(monkeypatch):
         update={"image_size": 32, "bootstrap": 50, "memory_bank": 20, "sample": 10, "tuned_test": 8}
     )
     monkeypatch.setattr(profiles, "get", lambda name=None: sizes)
-    monkeypatch.setattr(features, "default_engine", lambda device: "eager")
+    monkeypatch.setattr(extraction, "default_engine", lambda device: "eager")
     # The last digit of a sum hangs on how many are summed together.
-    monkeypatch.setattr(features, "BATCH", dict.fromkeys(features.BATCH, 8))
+    monkeypatch.setattr(extraction, "BATCH", dict.fromkeys(extraction.BATCH, 8))
 
 
 @pytest.fixture
@@ -89,13 +87,13 @@ def test_a_study_gives_the_same_on_another_device(study, tiny, stores, monkeypat
     here, there = on_both(lambda store: run(*where, variant, 0, "smoke", store), stores, monkeypatch)
     assert there.rows == here.rows
     assert there.provenance.device == NAME
-    assert experiments.pretrained("efficientnet_lite0").device.type == "cpu", "the shared network was moved"
+    assert backbones.pretrained("efficientnet_lite0").device.type == "cpu", "the shared network was moved"
 
 
 @pytest.mark.parametrize("method", sorted(detectors.methods()))
 def test_a_detector_gives_the_same_on_another_device(method, tiny, stores, monkeypatch):
     asked = Experiment(method=method, benchmark="surfaces", category="brick", split="grouped", seed=0, profile="smoke")
-    here, there = on_both(lambda store: experiments.run(asked, store), stores, monkeypatch)
+    here, there = on_both(lambda store: detection.run(asked, store), stores, monkeypatch)
     assert there.metrics == here.metrics
 
 
@@ -106,10 +104,10 @@ def test_a_folder_is_evaluated_on_another_device(mvtec_folder, tmp_path, away):
 
 def test_arguments_stay_where_they_are_and_results_come_back(lite0, some_images, away):
     before = {name: value.clone() for name, value in lite0.network.state_dict().items()}
-    found = finetune.gaussians(lite0, some_images, 32)
+    found = mahalanobis.gaussians(lite0, some_images, 32)
     assert {tensor.device.type for tensor in (*found.means, *found.whitenings)} == {"cpu"}
-    assert finetune.scores(lite0, found, some_images, 32).shape == (len(some_images), len(lite0.levels))
-    assert set(finetune.pooled(lite0, some_images, 32)) == set(lite0.levels)
+    assert mahalanobis.scores(lite0, found, some_images, 32).shape == (len(some_images), len(lite0.levels))
+    assert set(mahalanobis.pooled(lite0, some_images, 32)) == set(lite0.levels)
     assert lite0.device.type == "cpu"
     assert all(torch.equal(value, before[name]) for name, value in lite0.network.state_dict().items())
 
@@ -117,12 +115,12 @@ def test_arguments_stay_where_they_are_and_results_come_back(lite0, some_images,
 def test_without_a_word_the_device_of_the_process_computes(lite0, some_images, away, monkeypatch):
     used, on = [], backbones.Backbone.on
     monkeypatch.setattr(backbones.Backbone, "on", lambda self, name: (used.append(str(name)), on(self, name))[1])
-    finetune.scores(lite0, finetune.gaussians(lite0, some_images, 32), some_images, 32)
-    finetune.pooled(lite0, some_images, 32)
+    mahalanobis.scores(lite0, mahalanobis.gaussians(lite0, some_images, 32), some_images, 32)
+    mahalanobis.pooled(lite0, some_images, 32)
     assert len(used) >= 3
     assert set(used) == {NAME}
     used.clear()
-    finetune.pooled(lite0, some_images, 32, device="cpu")
+    mahalanobis.pooled(lite0, some_images, 32, device="cpu")
     assert set(used) == {"cpu"}
 
 

@@ -27,8 +27,8 @@ def test_a_string_that_is_no_docstring_counts():
 def test_closure_follows_imports_and_parents():
     closure = fp.import_closure("anomaly_transfer.detectors.patch")
     assert {"anomaly_transfer", "anomaly_transfer.detectors", "anomaly_transfer.detectors.gaussian"} <= set(closure)
-    assert "anomaly_transfer.features" in closure
-    assert "anomaly_transfer.plots" not in closure
+    assert "anomaly_transfer.features.extraction" in closure
+    assert "anomaly_transfer.pages.plots" not in closure
 
 
 def test_relative_imports_are_resolved():
@@ -37,23 +37,23 @@ def test_relative_imports_are_resolved():
 
 
 def test_extraction_does_not_depend_on_detectors_plots_or_records():
-    closure = fp.import_closure("anomaly_transfer.features")
+    closure = fp.import_closure("anomaly_transfer.features.extraction")
     assert not [name for name in closure if name.split(".")[1:2] in (["detectors"], ["plots"], ["records"])]
 
 
 def test_one_detector_does_not_depend_on_another():
-    assert "anomaly_transfer.detectors.neighbours" not in fp.import_closure(
-        "anomaly_transfer.experiments", "anomaly_transfer.detectors.gaussian"
+    assert "anomaly_transfer.detectors.nearest_neighbors" not in fp.import_closure(
+        "anomaly_transfer.studies.detection", "anomaly_transfer.detectors.gaussian"
     )
 
 
 def test_with_entries_counts_every_detector(monkeypatch):
-    before = fp.code_hash("anomaly_transfer.experiments", with_entries=True)
-    alone = fp.code_hash("anomaly_transfer.experiments")
+    before = fp.code_hash("anomaly_transfer.studies.detection", with_entries=True)
+    alone = fp.code_hash("anomaly_transfer.studies.detection")
     original = fp._hash_of
     monkeypatch.setattr(fp, "_hash_of", lambda name: "changed" if name.endswith("neighbours") else original(name))
-    assert fp.code_hash("anomaly_transfer.experiments", with_entries=True) != before
-    assert fp.code_hash("anomaly_transfer.experiments") == alone
+    assert fp.code_hash("anomaly_transfer.studies.detection", with_entries=True) != before
+    assert fp.code_hash("anomaly_transfer.studies.detection") == alone
 
 
 def test_unknown_module_is_an_error():

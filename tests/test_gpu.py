@@ -10,11 +10,12 @@ import pytest
 import torch
 from tests.test_device import STUDIES
 
-from anomaly_transfer import device, experiments, recheck, records
-from anomaly_transfer.features import forward_function
-from anomaly_transfer.inspection import evaluate_folder
-from anomaly_transfer.records import Experiment
+from anomaly_transfer import device, provenance
+from anomaly_transfer.app.inspection import evaluate_folder
+from anomaly_transfer.features.extraction import forward_function
 from anomaly_transfer.store import Store
+from anomaly_transfer.studies import detection, recheck
+from anomaly_transfer.studies.records import Experiment
 
 pytestmark = [
     pytest.mark.gpu,
@@ -63,7 +64,7 @@ def compared(what, compute, tmp_path, monkeypatch, taken):
     peak = round(torch.cuda.max_memory_allocated() / 2**20)
     card, cores = torch.cuda.get_device_name(), os.cpu_count()
     taken.append(
-        (what, f"{seconds:.1f}", f"{on_card:.1f}", peak, f"{row.difference:.1g}", card, cores, records.now()[:10])
+        (what, f"{seconds:.1f}", f"{on_card:.1f}", peak, f"{row.difference:.1g}", card, cores, provenance.now()[:10])
     )
     assert there.provenance.device == "cuda"
     assert there.provenance.engine == "eager" or what == "svm-pixels"
@@ -81,7 +82,7 @@ def test_a_study_on_a_card(study, tmp_path, monkeypatch, taken):
 )
 def test_a_detector_on_a_card(method, tmp_path, monkeypatch, taken):
     asked = Experiment(method=method, benchmark="surfaces", category="brick", split="grouped", seed=0, profile="smoke")
-    compared(method, lambda store: experiments.run(asked, store), tmp_path, monkeypatch, taken)
+    compared(method, lambda store: detection.run(asked, store), tmp_path, monkeypatch, taken)
 
 
 def test_features_on_a_card(lite0):

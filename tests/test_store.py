@@ -18,8 +18,8 @@ from anomaly_transfer.store import Store
 WORKER = """
 import sys
 from pathlib import Path
-from anomaly_transfer import backbones
-from anomaly_transfer.images import ImageFiles
+from anomaly_transfer.networks import backbones
+from anomaly_transfer.data.images import ImageFiles
 from anomaly_transfer.store import Store
 paths = tuple(sorted(Path(sys.argv[1]).iterdir())) * int(sys.argv[2])
 print("ready", flush=True)

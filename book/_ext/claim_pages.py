@@ -13,9 +13,11 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from anomaly_transfer import benchmarks, claims, plots
-from anomaly_transfer.claims import Claim, Finding
-from anomaly_transfer.places import claims_file, results_folder
+from anomaly_transfer import benchmarks
+from anomaly_transfer.claims import ledger
+from anomaly_transfer.claims.ledger import Claim, Finding
+from anomaly_transfer.pages import plots
+from anomaly_transfer.settings import claims_file, results_folder
 
 FOLDER = "book/claims/"
 FIXED = {
@@ -28,13 +30,13 @@ def show_claim(app: Sphinx, docname: str, source: list[str]) -> None:
     """Replace a stub by the page of its claim."""
     if not docname.startswith(FOLDER):
         return
-    for path in (claims_file(), results_folder() / claims.VERDICTS, plots.__file__):
+    for path in (claims_file(), results_folder() / ledger.VERDICTS, plots.__file__):
         app.env.note_dependency(str(path))
     # The directive draws anew when the stub has changed, which it never does.
     for drawn in (Path(app.doctreedir).parent / "plot_directive").glob(f"{docname}-*"):
         drawn.unlink()
-    claim = next(claim for claim in claims.ledger() if claim.id == Path(docname).name)
-    source[0] = page(claim, claims.recorded()[claim.id])
+    claim = next(claim for claim in ledger.claims() if claim.id == Path(docname).name)
+    source[0] = page(claim, ledger.recorded()[claim.id])
 
 
 def page(claim: Claim, finding: Finding) -> str:
@@ -65,8 +67,8 @@ def _in_short(claim: Claim, finding: Finding) -> str:
     if n == 1:
         (case,) = finding.cases
         words = {"met": "meets it", "missed": "misses it", "open": "cannot be told"}[case.state]
-        return f" Its one case {words}: {claims.told(claim, case)} (it must be {claim.condition})."
-    effect = f"the effect is {claims.told(claim, finding)} on average over cases"
+        return f" Its one case {words}: {ledger.told(claim, case)} (it must be {claim.condition})."
+    effect = f"the effect is {ledger.told(claim, finding)} on average over cases"
     met, missed = finding.count("met"), finding.count("missed")
     counts = [f"{met} meet{'s' * (met == 1)} it", f"{missed} miss{'es' * (missed == 1)} it"]
     rest = f", and {finding.count('open')} cannot be told" if finding.count("open") else ""
@@ -109,7 +111,7 @@ def _figure(claim: Claim) -> str:
 
 def _table(claim: Claim, finding: Finding) -> str:
     lines = ["| Case | Effect [95 % interval] | |", "|---|--:|---|"]
-    lines += [f"| {case.case} | {claims.told(claim, case)} | {case.state} |" for case in finding.cases]
+    lines += [f"| {case.case} | {ledger.told(claim, case)} | {case.state} |" for case in finding.cases]
     return "\n".join(lines)
 
 
@@ -118,9 +120,9 @@ class ClaimBoard(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Write the table as Markdown and parse it."""
-        for path in (claims_file(), results_folder() / claims.VERDICTS):
+        for path in (claims_file(), results_folder() / ledger.VERDICTS):
             self.env.note_dependency(str(path))
-        board = claims.board(claims.ledger(), claims.recorded())
+        board = ledger.board(ledger.claims(), ledger.recorded())
         lines = [
             "| Claim | Verdict | Met by | Missed by | Mean effect [95 % interval] | Must be |",
             "|---|---|--:|--:|--:|--:|",

@@ -19,8 +19,9 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from anomaly_transfer import executions, fingerprint
-from anomaly_transfer.explorers import MIME
+from anomaly_transfer import fingerprint
+from anomaly_transfer.pages import executions
+from anomaly_transfer.pages.explorers import MIME
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from anomaly_transfer.explorers import MIME
+from anomaly_transfer.pages.explorers import MIME
 from executed import executed_path, is_chapter
 
 

@@ -1,6 +1,6 @@
 """Keep what the executed chapters of a profile took: python book/tools/executions.py PROFILE.
 
-The notebooks tell it before they are run (``anomaly_transfer.executions``).
+The notebooks tell it before they are run (``anomaly_transfer.pages.executions``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from anomaly_transfer import executions, profiles
+from anomaly_transfer import profiles
+from anomaly_transfer.pages import executions
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -39,8 +39,8 @@ def concrete() -> None:
 
 def stand_ins() -> None:
     """A network with random weights, and random features of it, so that nothing is downloaded or extracted."""
-    from anomaly_transfer import backbones
-    from anomaly_transfer.features import Features
+    from anomaly_transfer.features.features import Features
+    from anomaly_transfer.networks import backbones
     from anomaly_transfer.store import Store
 
     original = backbones._timm_network
@@ -60,17 +60,17 @@ def stand_ins() -> None:
         arrays = {level: rng.normal(size=(DISTINCT, *shape)).astype(np.float32) for level, shape in shapes.items()}
         return Features(arrays, np.arange(len(images)) % DISTINCT)
 
-    Store.features = features
+    Store.features = extraction
 
 
 def a_detector(method: str) -> None:
     """A detector on frozen features of the largest benchmark."""
-    from anomaly_transfer import experiments
-    from anomaly_transfer.records import Experiment
+    from anomaly_transfer.studies import detection
+    from anomaly_transfer.studies.records import Experiment
 
     concrete()
     where = {"benchmark": "concrete_cracks", "category": "concrete", "split": "grouped", "seed": 0, "profile": "full"}
-    experiments.run(Experiment(method=method, **where))
+    detection.run(Experiment(method=method, **where))
 
 
 def cracks(variant: str) -> None:
@@ -83,8 +83,8 @@ def cracks(variant: str) -> None:
 
 def localised() -> None:
     """The heat maps of all magnetic tiles, by two detectors and three networks, and their metrics."""
-    from anomaly_transfer import localised as study
     from anomaly_transfer import profiles
+    from anomaly_transfer.studies import localisation as study
 
     sizes, n, rng = profiles.get("full"), 1344, np.random.default_rng(0)
     side = sizes.tuned_image_size
@@ -103,28 +103,32 @@ def localised() -> None:
 
 def extraction() -> None:
     """A network as large as the profile's passes images: all levels pooled, and the maps of patch detectors."""
-    from anomaly_transfer import backbones, features, profiles
-    from anomaly_transfer.images import ImageArray
+    from anomaly_transfer import profiles
+    from anomaly_transfer.data.images import ImageArray
+    from anomaly_transfer.features import extraction
+    from anomaly_transfer.networks import backbones
 
     sizes = profiles.get("full")
     images = ImageArray(np.random.default_rng(0).integers(0, 256, (32, 256, 256, 3), dtype=np.uint8))
     backbone = backbones.load(sizes.backbone)
-    for levels in (None, features.map_levels(backbone)):
+    for levels in (None, extraction.map_levels(backbone)):
         with tempfile.TemporaryDirectory() as folder:
-            features.extract(images, backbone, sizes.image_size, Path(folder), levels)
+            extraction.extract(images, backbone, sizes.image_size, Path(folder), levels)
 
 
 def a_training(study: str, side: str) -> None:
     """One step of a batch, and its Gaussians."""
-    from anomaly_transfer import backbones, finetune, profiles
-    from anomaly_transfer.images import ImageArray
+    from anomaly_transfer import profiles
+    from anomaly_transfer.data.images import ImageArray
+    from anomaly_transfer.networks import backbones
+    from anomaly_transfer.training import mahalanobis
 
     sizes = profiles.get("full")
     rng = np.random.default_rng(0)
     images = ImageArray(rng.integers(0, 256, (16, 256, 256, 3), dtype=np.uint8))
     with tempfile.TemporaryDirectory() as folder:
-        recipe = finetune.Recipe(epochs=1)
-        finetune.tune(images, images, backbones.load(sizes.backbone), getattr(sizes, side), recipe, Path(folder))
+        recipe = mahalanobis.Recipe(epochs=1)
+        mahalanobis.tune(images, images, backbones.load(sizes.backbone), getattr(sizes, side), recipe, Path(folder))
 
 
 #: By study: the cases of which the largest counts.
@@ -170,7 +174,7 @@ def main(names: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--case"]:
-        from anomaly_transfer.records import peak_memory_mb
+        from anomaly_transfer.provenance import peak_memory_mb
 
         stand_ins()
         function, *arguments = CASES[sys.argv[2]]

@@ -10,7 +10,8 @@ import io
 import sys
 from pathlib import Path
 
-from anomaly_transfer import claims, plots
+from anomaly_transfer.claims import ledger
+from anomaly_transfer.pages import plots, verdicts
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "book" / "claims"
@@ -21,7 +22,7 @@ BEGIN, END = "<!-- verdicts: written by book/tools/verdicts.py -->", "<!-- end o
 
 def table() -> str:
     """The board in Markdown."""
-    rows = claims.board(claims.ledger(), claims.recorded()).reset_index()
+    rows = ledger.board(ledger.claims(), ledger.recorded()).reset_index()
     lines = ["| Claim | | Verdict | Cases that meet it | that miss it |", "|---|---|---|--:|--:|"]
     lines += [
         f"| {row['id']} | {row['claim']} | **{row['verdict']}** | {row['met']} | {row['missed']} |"
@@ -41,13 +42,13 @@ def board() -> bytes:
     """The board as a figure."""
     plots.use_style()
     file = io.BytesIO()
-    claims.draw_board().savefig(file, format="svg", metadata={"Date": None})
+    verdicts.draw_board().savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 
 def main(check: bool) -> int:
     """Write what differs, or with ``check`` name it; returns how many."""
-    stubs = {PAGES / f"{c.id}.md": f"% This page is made from book/claims.yml.\n# {c.title}\n" for c in claims.ledger()}
+    stubs = {PAGES / f"{c.id}.md": f"% This page is made from book/claims.yml.\n# {c.title}\n" for c in ledger.claims()}
     wanted = stubs | {README: readme()}
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     orphans = sorted(set(PAGES.glob("*.md")) - set(stubs))

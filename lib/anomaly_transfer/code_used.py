@@ -13,7 +13,7 @@ is found definition by definition, by reading it (nothing is imported or run):
 - of other packages the version counts, of those that reached code names (see :data:`LIBRARIES`).
 
 What is looked up by its name at run time (a detector, a benchmark) is not found so. Whoever makes a key names it:
-``tables.Request.methods``, which is checked when the result is computed. Of benchmarks the data count, not the code.
+``base.Request.methods``, which is checked when the result is computed. Of benchmarks the data count, not the code.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ KEEPING = (
     "anomaly_transfer.device",
     "anomaly_transfer.errors",
     "anomaly_transfer.fingerprint",
-    "anomaly_transfer.labels:sealed",
-    "anomaly_transfer.outputs",
-    "anomaly_transfer.places",
+    "anomaly_transfer.data.annotations:sealed",
+    "anomaly_transfer.atomic",
+    "anomaly_transfer.settings",
     "anomaly_transfer.profiles",
-    "anomaly_transfer.records",
+    "anomaly_transfer.studies.records",
     "anomaly_transfer.store:Store.__init__",
     "anomaly_transfer.store:Store._features",
     "anomaly_transfer.store:Store._mapped",
@@ -49,7 +49,7 @@ KEEPING = (
     "anomaly_transfer.store:Store.writing",
     "anomaly_transfer.store:KINDS",
     "anomaly_transfer.store:_explained",
-    "anomaly_transfer.tables",
+    "anomaly_transfer.studies.base",
 )
 
 #: Libraries whose version counts where reached code names them: import name to distribution. OpenVINO is not among
@@ -114,7 +114,7 @@ def code_of(*places: str) -> Code:
     Parameters
     ----------
     *places : str
-        ``"anomaly_transfer.features:extract"``; a method as ``"...:Class.method"``, an entry of a registry as
+        ``"anomaly_transfer.features.extraction:extract"``; a method as ``"...:Class.method"``, an entry of a registry as
         ``"...:METHODS[name]"``; a class counts with all of its methods.
 
     Raises

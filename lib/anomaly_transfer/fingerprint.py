@@ -56,7 +56,7 @@ def imported_modules(source: str, module: str = "") -> set[str]:
     """Names of this package's modules that ``source`` imports; ``module`` resolves relative imports.
 
     >>> sorted(imported_modules("from anomaly_transfer import profiles, records"))
-    ['anomaly_transfer', 'anomaly_transfer.profiles', 'anomaly_transfer.records']
+    ['anomaly_transfer', 'anomaly_transfer.profiles', 'anomaly_transfer.studies.records']
     """
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -98,7 +98,7 @@ def code_hash(*modules: str, with_entries: bool = False) -> str:
     Parameters
     ----------
     *modules : str
-        e.g. ``"anomaly_transfer.features"``.
+        e.g. ``"anomaly_transfer.features.extraction"``.
     with_entries : bool
         Count all entries of every registry that is imported: for what may use any of them.
 

@@ -21,15 +21,16 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from anomaly_transfer import pixels
-from anomaly_transfer.backbones import Backbone
 from anomaly_transfer.code_used import code_of
+from anomaly_transfer.data.images import Images
 from anomaly_transfer.device import engines, ran
 from anomaly_transfer.errors import StoreError
-from anomaly_transfer.features import Features, extract
+from anomaly_transfer.features import pixels
+from anomaly_transfer.features.extraction import extract
+from anomaly_transfer.features.features import Features
 from anomaly_transfer.fingerprint import digest
-from anomaly_transfer.images import Images
-from anomaly_transfer.places import store_folder
+from anomaly_transfer.networks.backbones import Backbone
+from anomaly_transfer.settings import store_folder
 
 KINDS = ("features", "encoders", "tunings", "records", "tables")
 
@@ -124,7 +125,7 @@ class Store:
         levels : sequence of str, optional
             Levels whose spatial maps to return; None returns the spatial means of all levels.
         engine : str, optional
-            See :func:`anomaly_transfer.features.forward_function`; does not count in the key.
+            See :func:`anomaly_transfer.features.extraction.forward_function`; does not count in the key.
         """
         key = digest(
             {
@@ -132,7 +133,7 @@ class Store:
                 "backbone": backbone.fingerprint(),
                 "image_size": image_size,
                 "levels": None if levels is None else list(levels),
-                "code": code_of("anomaly_transfer.features:extract").hash,
+                "code": code_of("anomaly_transfer.features.extraction:extract").hash,
             }
         )
         note = {"backbone": backbone.name, "image_size": image_size, "images": len(images)}
@@ -144,8 +145,8 @@ class Store:
         )
 
     def pixels(self, images: Images) -> Features:
-        """The pixels of ``images``, as :func:`anomaly_transfer.pixels.pixels` gives them; mapped from disk."""
-        key = digest({"pixels of": images.fingerprint, "code": code_of("anomaly_transfer.pixels:pixels").hash})
+        """The pixels of ``images``, as :func:`anomaly_transfer.features.pixels.pixels` gives them; mapped from disk."""
+        key = digest({"pixels of": images.fingerprint, "code": code_of("anomaly_transfer.features.pixels:pixels").hash})
 
         def write(folder: Path) -> None:
             np.save(folder / f"{pixels.LEVEL}.npy", pixels.pixels(images)[pixels.LEVEL])

@@ -18,7 +18,7 @@ if importlib.util.find_spec("anomaly_transfer") is None:
 import numpy as np
 import torch
 
-from anomaly_transfer import selfsupervised
+from anomaly_transfer.training import simclr
 
 rng = np.random.default_rng(0)
 
@@ -172,10 +172,10 @@ for n in (2, 8):
     assert torch.isclose(contrast(first, second, 1e6), alike, atol=1e-4), (
         "when hot all views are alike: one of 2n - 1, itself left out"
     )
-    expected = selfsupervised.contrast(first, second)
+    expected = simclr.contrast(first, second)
+    assert torch.isclose(contrast(first, second, simclr.TEMPERATURE), expected), (
+        "the mean over all 2n views"
+    )
     assert torch.isclose(
-        contrast(first, second, selfsupervised.TEMPERATURE), expected
-    ), "the mean over all 2n views"
-    assert torch.isclose(
-        contrast(5 * first, second, selfsupervised.TEMPERATURE), expected
+        contrast(5 * first, second, simclr.TEMPERATURE), expected
     ), "a cosine does not know how long a vector is"

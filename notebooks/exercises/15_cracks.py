@@ -17,7 +17,7 @@ if importlib.util.find_spec("anomaly_transfer") is None:
 # %%
 import numpy as np
 
-from anomaly_transfer import costs
+from anomaly_transfer.metrics import decision
 
 rng = np.random.default_rng(0)
 
@@ -48,7 +48,7 @@ def blind(w):
 
 # %% tags=["check"]
 w = np.linspace(0, 1, 11)
-assert np.allclose(blind(w), [costs.blind_cost(weight) for weight in w])
+assert np.allclose(blind(w), [decision.blind_cost(weight) for weight in w])
 assert blind(0.5) == 0.5 and blind(0.0) == 0 and blind(1.0) == 0
 
 # %% [markdown]
@@ -83,10 +83,10 @@ def cost(scores, cracked, threshold, prevalence, ratio):
 cracked = np.repeat([False, True], 500)
 scores = rng.normal(size=1000) + 1.5 * cracked
 for prevalence, ratio in ((0.01, 10), (0.2, 1), (0.001, 1000)):
-    weight = costs.cost_weight(prevalence, ratio)
+    weight = decision.cost_weight(prevalence, ratio)
     for threshold in (-1, 0.7, 3, scores[0], scores[-1]):
-        alarms, misses = costs.error_rates(scores, cracked, threshold)
-        expected = costs.expected_cost(alarms, misses, weight)
+        alarms, misses = decision.error_rates(scores, cracked, threshold)
+        expected = decision.expected_cost(alarms, misses, weight)
         assert np.isclose(
             cost(scores, cracked, threshold, prevalence, ratio), expected
         )
@@ -121,8 +121,8 @@ def cheapest(scores, cracked, weight):
 
 # %% tags=["check"]
 def paid(threshold, scores, cracked, weight):
-    alarms, misses = costs.error_rates(scores, cracked, threshold)
-    return costs.expected_cost(alarms, misses, weight)
+    alarms, misses = decision.error_rates(scores, cracked, threshold)
+    return decision.expected_cost(alarms, misses, weight)
 
 
 walls = np.repeat([False, True], 20)
@@ -133,7 +133,7 @@ for _ in range(200):
         chosen = cheapest(here, walls, weight)
         hindsight.append(paid(chosen, here, walls, weight))
         honest.append(paid(chosen, there, walls, weight))
-        assert hindsight[-1] <= costs.blind_cost(weight) + 1e-12, (
+        assert hindsight[-1] <= decision.blind_cost(weight) + 1e-12, (
             "worse than eyes closed"
         )
         least = min(

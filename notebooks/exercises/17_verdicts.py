@@ -20,7 +20,7 @@ import itertools
 import numpy as np
 from scipy.stats import binom
 
-from anomaly_transfer import claims
+from anomaly_transfer.claims import ledger
 
 rng = np.random.default_rng(0)
 
@@ -94,7 +94,7 @@ def verdict(states):
 # %% tags=["check"]
 for n in range(6):
     for states in itertools.product(("met", "missed", "open"), repeat=n):
-        expected = claims.verdict(list(states), "every")
+        expected = ledger.verdict(list(states), "every")
         assert verdict(list(states)) == expected, f"{states}: {expected}"
 
 # %% [markdown]

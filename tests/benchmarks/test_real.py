@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_transfer import benchmarks, experiments
+from anomaly_transfer import benchmarks
 from anomaly_transfer.benchmarks import crackforest, magnetic_tile, mvtec_features
 from anomaly_transfer.benchmarks.fashion_mnist import FashionMNIST
 from anomaly_transfer.benchmarks.idx import IdxSet
-from anomaly_transfer.downloads import content_hash
+from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.data.downloads import content_hash
 from anomaly_transfer.fingerprint import file_hash
-from anomaly_transfer.labels import NORMAL
+from anomaly_transfer.studies import detection
 
 DATA, SYSTEM = os.environ.get("ANOMALY_TRANSFER_DATA"), FashionMNIST.system
 
@@ -99,5 +100,5 @@ def test_a_resampled_copy_of_mvtec_ad_is_noted(real):
     category = benchmark.available()[0]
     counts = benchmark.load(category).annotations.open()["anomaly_class"].value_counts()
     here = {NORMAL: int(counts[NORMAL]), "defective": int(counts.sum() - counts[NORMAL])}
-    record = experiments.run(experiments.matrix(["neighbours@head"], "mvtec_ad", "laptop", [category])[0])
+    record = detection.run(detection.matrix(["neighbours@head"], "mvtec_ad", "laptop", [category])[0])
     assert ("published" in record.note) == (here != benchmark.published(category))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from tests.book.conftest import EXECUTED
 
-from anomaly_transfer.explorers import MIME
+from anomaly_transfer.pages.explorers import MIME
 
 PAGE, LABEL = "notebooks/20_own.html", "fig-own-scores"
 

@@ -13,7 +13,8 @@ from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from tests.book.conftest import EXECUTED, ROOT, SITE
 
-from anomaly_transfer import benchmarks, claims
+from anomaly_transfer import benchmarks
+from anomaly_transfer.claims import ledger
 
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -104,9 +105,9 @@ def test_every_benchmark_has_its_card(site):
             assert known.licence in text
 
 
-@pytest.mark.parametrize("claim", claims.ledger(), ids=lambda claim: claim.id)
+@pytest.mark.parametrize("claim", ledger.claims(), ids=lambda claim: claim.id)
 def test_every_claim_has_its_page(site, claim):
-    page, finding = soup(f"book/claims/{claim.id}.html"), claims.recorded()[claim.id]
+    page, finding = soup(f"book/claims/{claim.id}.html"), ledger.recorded()[claim.id]
     text = " ".join(page.select_one("article").get_text(" ").split())
     for said in (claim.title, f"Verdict: {finding.verdict}.", claim.refuted_by, claim.quotation):
         assert " ".join(said.split()) in text.replace("“", '"').replace("”", '"').replace("’", "'")
@@ -117,7 +118,7 @@ def test_every_claim_has_its_page(site, claim):
 
 
 def test_the_landing_page_tells_every_claim_with_its_effect(site):
-    for name, row in claims.board(claims.ledger(), claims.recorded()).iterrows():
+    for name, row in ledger.board(ledger.claims(), ledger.recorded()).iterrows():
         link = soup("book/index.html").select_one(f'td a[href="claims/{name}.html"]')
         told = link.find_parent("tr").get_text(" ", strip=True)
         assert row["claim"] in told

@@ -10,7 +10,7 @@ from tests.conftest import features_of_kind
 from anomaly_transfer import detectors
 from anomaly_transfer.detectors.base import LEAST, Detector, Localiser
 from anomaly_transfer.errors import DataError, DeviceError, LabelLeakError
-from anomaly_transfer.features import Features
+from anomaly_transfer.features.features import Features
 
 ALL = sorted(detectors.methods())
 LOCALISERS = [name for name in ALL if isinstance(detectors.make(name), Localiser)]

@@ -17,7 +17,7 @@ from anomaly_transfer.detectors.gaussian import (
     mahalanobis,
 )
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.features import Features
+from anomaly_transfer.features.features import Features
 
 
 @pytest.mark.parametrize(("name", "theirs"), [("ledoit-wolf", LedoitWolf), ("oas", OAS)])

@@ -11,7 +11,7 @@ from anomaly_transfer.detectors.patch import (
     patch_features,
 )
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.features import Features
+from anomaly_transfer.features.features import Features
 
 
 def test_patches_average_their_neighbours_and_share_the_finest_grid():

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from anomaly_transfer.data.annotations import NORMAL, Annotations
+from anomaly_transfer.data.images import Images, resize_mask
+from anomaly_transfer.data.splits import N_FOLDS
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.fingerprint import digest
-from anomaly_transfer.images import Images, resize_mask
-from anomaly_transfer.labels import NORMAL, Annotations
-from anomaly_transfer.places import data_folder
-from anomaly_transfer.splits import N_FOLDS
+from anomaly_transfer.settings import data_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import; only the benchmark of features needs it
-    from anomaly_transfer.features import Features
+    from anomaly_transfer.features.features import Features
 
 
 @dataclass(frozen=True)

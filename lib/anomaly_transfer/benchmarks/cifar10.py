@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from anomaly_transfer.benchmarks.one_class import Labelled, OneClass
-from anomaly_transfer.downloads import Source, fetch_archive
+from anomaly_transfer.data.downloads import Source, fetch_archive
+from anomaly_transfer.data.images import SUFFIXES, ImageArray, ImageFiles
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.images import SUFFIXES, ImageArray, ImageFiles
 
 SOURCE = Source(
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",

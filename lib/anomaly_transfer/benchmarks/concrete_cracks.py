@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
+from anomaly_transfer.data.annotations import NORMAL, Annotations
+from anomaly_transfer.data.images import SUFFIXES, ImageFiles
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.images import SUFFIXES, ImageFiles
-from anomaly_transfer.labels import NORMAL, Annotations
 
 PAGE = "https://data.mendeley.com/datasets/5y9wdsg2zt/2"
 

@@ -9,10 +9,10 @@ import pandas as pd
 from scipy.io import loadmat
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
-from anomaly_transfer.downloads import Source, fetch_archive
+from anomaly_transfer.data.annotations import NORMAL, Annotations
+from anomaly_transfer.data.downloads import Source, fetch_archive
+from anomaly_transfer.data.images import ImageArray, MaskArray, read_image
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.images import ImageArray, MaskArray, read_image
-from anomaly_transfer.labels import NORMAL, Annotations
 
 SOURCE = Source(
     "https://github.com/cuilimeng/CrackForest-dataset/archive/refs/heads/master.zip", None, "crackforest-master.zip"

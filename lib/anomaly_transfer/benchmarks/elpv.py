@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
+from anomaly_transfer.data.annotations import NORMAL, Annotations
+from anomaly_transfer.data.images import ImageFiles
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.images import ImageFiles
-from anomaly_transfer.labels import NORMAL, Annotations
 
 #: The four grades of the data set, p = probability that the cell is defective.
 GRADES = {0.0: NORMAL, 1 / 3: "p = 1/3", 2 / 3: "p = 2/3", 1.0: "p = 1"}

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from anomaly_transfer.benchmarks.base import Category
-from anomaly_transfer.errors import DataError
-from anomaly_transfer.images import (
+from anomaly_transfer.data.annotations import NORMAL, Annotations
+from anomaly_transfer.data.images import (
     BIT_DEPTHS,
     SUFFIXES,
     Facts,
@@ -29,7 +29,7 @@ from anomaly_transfer.images import (
     examine,
     read_mask,
 )
-from anomaly_transfer.labels import NORMAL, Annotations
+from anomaly_transfer.errors import DataError
 
 GOOD = "good"
 
@@ -81,7 +81,7 @@ class Survey:
     folder : Path
     files : DataFrame
         One row an image that can be used: ``path``, ``id``, ``part`` (``"train"`` or ``"test"``), ``anomaly_class``,
-        ``mask`` (Path or None), and what :class:`anomaly_transfer.images.Facts` says of it.
+        ``mask`` (Path or None), and what :class:`anomaly_transfer.data.images.Facts` says of it.
     skipped : dict of str to str
         Files and folders that are not used, or not wholly, and why.
     notes : list of str
@@ -101,7 +101,7 @@ class Survey:
 
     @property
     def bit_depth(self) -> int:
-        """Bits that all images of this folder are read with (see :func:`anomaly_transfer.images.common_bit_depth`)."""
+        """Bits that all images of this folder are read with (see :func:`anomaly_transfer.data.images.common_bit_depth`)."""
         return common_bit_depth(int(self.files["largest"].max())) if len(self.files) else BIT_DEPTHS[-1]
 
     @property

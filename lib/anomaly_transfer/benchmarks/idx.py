@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from anomaly_transfer.benchmarks.one_class import Labelled, OneClass
-from anomaly_transfer.downloads import Source, download, fetch_folder
+from anomaly_transfer.data.downloads import Source, download, fetch_folder
+from anomaly_transfer.data.images import ImageArray
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.fingerprint import file_hash
-from anomaly_transfer.images import ImageArray
 
 #: The four files of MNIST and its descendants, and the part each belongs to.
 IDX_FILES = {

@@ -11,10 +11,10 @@ import pandas as pd
 from PIL import Image
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
-from anomaly_transfer.downloads import Source, fetch_archive
+from anomaly_transfer.data.annotations import NORMAL, Annotations
+from anomaly_transfer.data.downloads import Source, fetch_archive
+from anomaly_transfer.data.images import ImageFiles, MaskFiles
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.images import ImageFiles, MaskFiles
-from anomaly_transfer.labels import NORMAL, Annotations
 
 SOURCE = Source(
     "https://github.com/abin24/Magnetic-tile-defect-datasets./archive/cc4eb530.zip", None, "magnetic-tile-cc4eb530.zip"

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from anomaly_transfer.benchmarks.one_class import Labelled, OneClass
+from anomaly_transfer.data.images import ImageArray
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.images import ImageArray
 
 
 class MNIST5k(OneClass):

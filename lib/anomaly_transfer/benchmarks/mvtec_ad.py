@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
 from anomaly_transfer.benchmarks.folder import read_folder
-from anomaly_transfer.downloads import fetch_folder, unpack
+from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.data.downloads import fetch_folder, unpack
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.fingerprint import file_hash
-from anomaly_transfer.labels import NORMAL
 
 PAGE = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
 ARCHIVE = "mvtec_anomaly_detection.tar.xz"

@@ -10,9 +10,9 @@ import pandas as pd
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
 from anomaly_transfer.benchmarks.mvtec_ad import COUNTS
-from anomaly_transfer.downloads import Source, download
+from anomaly_transfer.data.annotations import NORMAL, Annotations
+from anomaly_transfer.data.downloads import Source, download
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.labels import NORMAL, Annotations
 
 ADDRESS = "https://github.com/Minqi824/ADBench/raw/main/adbench/datasets/CV_by_{model}/MVTec-AD_{object}.npz"
 MODELS = {"resnet18": "ResNet18", "vit": "ViT"}
@@ -81,7 +81,7 @@ class MVTecFeatures(Benchmark):
             download(Source(url, checksum and f"sha256:{checksum}", path.name), path.parent)
 
     def load(self, category: str, limit: int | None = None) -> Category:
-        from anomaly_transfer.features import Features
+        from anomaly_transfer.features.features import Features
 
         self.check(category)
         path = self._path(category)

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from anomaly_transfer.benchmarks.base import Benchmark, Category
-from anomaly_transfer.images import Images
-from anomaly_transfer.labels import NORMAL, Annotations
+from anomaly_transfer.data.annotations import NORMAL, Annotations
+from anomaly_transfer.data.images import Images
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import importlib.util
 import numpy as np
 import pandas as pd
 
-from anomaly_transfer import synthetic
 from anomaly_transfer.benchmarks.base import Benchmark, Category
 from anomaly_transfer.benchmarks.elpv import BENCHMARK as ELPV
-from anomaly_transfer.images import ImageArray, MaskArray
-from anomaly_transfer.labels import NORMAL, Annotations
+from anomaly_transfer.data import synthetic
+from anomaly_transfer.data.annotations import NORMAL, Annotations
+from anomaly_transfer.data.images import ImageArray, MaskArray
 
 TEXTURES = ("brick", "grass", "gravel")
 CELLS = ("mono", "poly")

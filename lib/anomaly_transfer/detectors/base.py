@@ -11,11 +11,11 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
+from anomaly_transfer.data.annotations import sealed
 from anomaly_transfer.device import memory_for
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.features import Features
-from anomaly_transfer.labels import sealed
-from anomaly_transfer.views import Kind
+from anomaly_transfer.features.features import Features
+from anomaly_transfer.features.inputs import Kind
 
 #: Folds in which normal images are scored by detectors that have not seen them.
 N_FOLDS = 5
@@ -186,3 +186,18 @@ def pixel_scores(patch_map: np.ndarray, image_size: int) -> np.ndarray:
     factor = image_size / patch_map.shape[0], image_size / patch_map.shape[1]
     fine = zoom(patch_map, factor, order=1, mode="nearest", grid_mode=True)
     return gaussian_filter(fine, sigma=max(factor) / 2)
+
+
+def threshold(detector: Detector, features: Features, false_alarm_rate: float, seed: int = 0) -> float | None:
+    """The score above which an image is called anomalous, from normal images alone.
+
+    The (1 - false_alarm_rate) quantile of out-of-fold scores: each normal image is scored by a model fitted
+    on the others (5 folds), since scores of images that were fitted on are too low.
+
+    Returns
+    -------
+    float, the detector being fitted on all images then; or None with fewer than 10 images, too few to tell
+    """
+    if len(features) < LEAST:
+        return None
+    return float(np.quantile(detector.out_of_fold_scores(features, seed), 1 - false_alarm_rate))

@@ -15,7 +15,7 @@ from scipy.stats import chi2
 
 from anomaly_transfer.detectors.base import Detector, finite
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.features import Features
+from anomaly_transfer.features.features import Features
 
 #: Variance below this share of the mean square is rounding, not variation (single precision has 7 digits).
 NO_VARIATION = 1e-12

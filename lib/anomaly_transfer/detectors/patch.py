@@ -12,7 +12,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from anomaly_transfer.detectors.base import Localiser, finite
 from anomaly_transfer.detectors.gaussian import TOGETHER, Moments, mahalanobis
 from anomaly_transfer.errors import DataError
-from anomaly_transfer.features import Features
+from anomaly_transfer.features.features import Features
 
 
 def patch_features(features: Features, start: int = 0) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from anomaly_transfer.data.splits import N_FOLDS
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.similarity.base import MINIMUM, Measure, Statistic
-from anomaly_transfer.splits import N_FOLDS
 
 #: Permutations that leave too few rows on a side are drawn again, at most so often.
 TRIES = 100

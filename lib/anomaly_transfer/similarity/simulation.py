@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from anomaly_transfer.evaluation import Interval
+from anomaly_transfer.metrics.bootstrap import Interval
 from anomaly_transfer.similarity.base import Measure
 from anomaly_transfer.similarity.resampling import relate
 

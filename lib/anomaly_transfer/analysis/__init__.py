@@ -1,0 +1,1 @@
+"""What chapters compute from recorded studies."""

@@ -1,0 +1,1 @@
+"""The command line, and a person's own pictures."""

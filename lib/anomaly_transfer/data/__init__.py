@@ -1,0 +1,1 @@
+"""Images, what is known of each (sealed until asked for), and how they are divided, downloaded or drawn."""

@@ -1,0 +1,1 @@
+"""What pages and notebooks show: figures, cards, and what a chapter takes."""

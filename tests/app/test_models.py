@@ -1,0 +1,154 @@
+import json
+import resource
+import shutil
+
+import numpy as np
+import pytest
+from tests.conftest import features_of_kind
+
+from anomaly_transfer import atomic, detectors
+from anomaly_transfer.app import models
+from anomaly_transfer.detectors import base
+from anomaly_transfer.errors import DataError, StoreError, WeightsError
+from anomaly_transfer.metrics import decision
+
+
+@pytest.mark.parametrize("method", sorted(detectors.methods()))
+def test_a_kept_model_scores_as_before(method, some_images, store, tmp_path):
+    model, features = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
+    model.save(tmp_path / "model")
+    again = models.load(tmp_path / "model")
+    assert again.description == model.description
+    assert np.array_equal(
+        again.detector.anomaly_score(again.features(some_images, store)), model.detector.anomaly_score(features)
+    )
+    written = {path.name: path.stat().st_mode for path in (tmp_path / "model").iterdir()}
+    assert set(written) == {"model.json", "model.safetensors", atomic.LIST}
+    assert len(set(written.values())) == 1, "one of them can be read by fewer people"
+
+
+@pytest.mark.parametrize("method", ["gaussian", "patch-memory"])
+def test_the_model_is_fitted_on_all_images_after_the_threshold(method, some_images, store):
+    model, features = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
+    assert model.description.threshold is not None
+    fresh = detectors.make(method, seed=0).fit(features)
+    assert np.array_equal(model.detector.anomaly_score(features), fresh.anomaly_score(features))
+
+
+def test_the_threshold_is_not_that_of_images_fitted_on():
+    """Twenty images in sixteen dimensions: their own scores are too low."""
+    detector, features = detectors.make("gaussian"), features_of_kind("pooled", 20)
+    value = base.threshold(detector, features, 0.05)
+    assert value > 1.1 * np.quantile(detector.fit(features).anomaly_score(features), 0.95)
+
+
+def test_the_threshold_flags_as_many_new_normal_images_as_it_says():
+    detector = detectors.make("gaussian")
+    value = base.threshold(detector, features_of_kind("pooled", 400), 0.05)
+    detector.fit(features_of_kind("pooled", 400))
+    share = (detector.anomaly_score(features_of_kind("pooled", 2000, seed=1)) > value).mean()
+    assert 0.02 < share < 0.09
+
+
+def test_ten_images_are_needed_for_a_threshold():
+    assert base.threshold(detectors.make("gaussian"), features_of_kind("pooled", 9), 0.05) is None
+
+
+def test_the_bound_on_false_alarms_holds_whatever_the_scores_are():
+    """In 95 of 100 samples or more; the share of a uniform score above a threshold is one minus the threshold."""
+    rng = np.random.default_rng(0)
+    for n in (10, 21, 50, 60, 200):
+        share = 1 - np.quantile(rng.random((4000, n)), 0.95, axis=1)
+        within = (share <= decision.false_alarm_bound(n, 0.05)).mean()
+        assert within > 0.94, n
+    # No wider than it must be, where the quantile is one of the scores.
+    share = 1 - np.quantile(rng.random((4000, 21)), 0.95, axis=1)
+    assert (share <= decision.false_alarm_bound(21, 0.05)).mean() < 0.96
+
+
+def test_so_many_images_are_enough():
+    least = decision.enough(0.05)
+    assert decision.false_alarm_bound(least - 1, 0.05) > 0.1
+    assert all(decision.false_alarm_bound(n, 0.05) <= 0.1 for n in range(least, 1000))
+
+
+def test_a_model_says_what_its_threshold_promises(some_images, store):
+    found = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)[0].description
+    assert found.false_alarm_bound == decision.false_alarm_bound(14, 0.05)
+    assert "5% of new normal images; 14 images promise that it flags at most 30% (with 95% confidence)" in found.promise
+    assert "these are few: from 129 on" in found.promise
+    many = found.model_copy(update={"n_training_images": 129})
+    assert "few" not in many.promise
+    few = models.fit(some_images.take(range(9)), "gaussian", "efficientnet_lite0", 64, store=store)[0].description
+    assert (few.threshold, few.false_alarm_bound) == (None, None)
+    assert few.promise == "too few training images to set a threshold (10 are needed)"
+
+
+def test_half_a_model_is_a_clear_error(some_images, store, tmp_path):
+    model, _ = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
+    model.save(tmp_path / "model")
+    whole = (tmp_path / "model" / models.ARRAYS).read_bytes()
+    (tmp_path / "model" / models.ARRAYS).write_bytes(whole[:100])
+    with pytest.raises(StoreError, match="fit` again"):
+        models.load(tmp_path / "model")
+    with pytest.raises(StoreError, match="does not hold a model"):
+        models.load(tmp_path / "nowhere")
+
+
+def test_other_weights_are_refused(some_images, store, tmp_path):
+    model, _ = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
+    model.description = model.description.model_copy(update={"weights_sha256": "0" * 64})
+    model.save(tmp_path / "model")
+    with pytest.raises(WeightsError, match="other weights"):
+        models.load(tmp_path / "model")
+
+
+def changed(folder, **values):
+    path = folder / models.DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def swapped(folder):
+    shutil.copy(folder.with_name("other") / models.ARRAYS, folder / models.ARRAYS)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: changed(folder, schema_version=models.SCHEMA + 1), "has schema_version 3, and this version"),
+        (lambda folder: changed(folder, colour="red"), "model.json, colour: Extra inputs"),
+        (lambda folder: changed(folder, n_training_images="many"), "model.json, n_training_images: Input should be"),
+        (lambda folder: changed(folder, method="neighbours"), "are of two models"),
+        (swapped, "are of two models"),
+        (lambda folder: (folder / models.DESCRIPTION).write_text("[1]"), "schema_version None"),
+        (lambda folder: (folder / models.DESCRIPTION).write_text("{"), "does not hold a model"),
+        (lambda folder: (folder / models.DESCRIPTION).write_bytes(b"\xff"), "does not hold a model"),
+    ],
+)
+def test_a_model_that_was_tampered_with_is_one_line(some_images, store, tmp_path, damage, message):
+    for name, method in (("model", "gaussian"), ("other", "neighbours")):
+        models.fit(some_images, method, "efficientnet_lite0", 64, store=store)[0].save(tmp_path / name)
+    damage(tmp_path / "model")
+    with pytest.raises(StoreError, match=message) as found:
+        models.load(tmp_path / "model")
+    assert "\n" not in str(found.value)
+
+
+def test_a_threshold_of_your_own_may_stand_in_the_description(some_images, store, tmp_path):
+    models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)[0].save(tmp_path / "model")
+    changed(tmp_path / "model", threshold=7.0)
+    assert models.load(tmp_path / "model").description.threshold == 7.0
+
+
+def test_a_full_disk_leaves_the_earlier_model(some_images, store, tmp_path):
+    model, _ = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
+    model.save(tmp_path / "model")
+    before = (tmp_path / "model" / models.ARRAYS).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(DataError, match="cannot be written"):
+            model.save(tmp_path / "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "model" / models.ARRAYS).read_bytes() == before
