@@ -39,6 +39,7 @@ KEEPING = (
     "anomaly_transfer.atomic",
     "anomaly_transfer.settings",
     "anomaly_transfer.profiles",
+    "anomaly_transfer.provenance",
     "anomaly_transfer.studies.records",
     "anomaly_transfer.store:Store.__init__",
     "anomaly_transfer.store:Store._features",
@@ -49,6 +50,7 @@ KEEPING = (
     "anomaly_transfer.store:Store.writing",
     "anomaly_transfer.store:KINDS",
     "anomaly_transfer.store:_explained",
+    "anomaly_transfer.studies",
     "anomaly_transfer.studies.base",
 )
 
@@ -114,8 +116,8 @@ def code_of(*places: str) -> Code:
     Parameters
     ----------
     *places : str
-        ``"anomaly_transfer.features.extraction:extract"``; a method as ``"...:Class.method"``, an entry of a registry as
-        ``"...:METHODS[name]"``; a class counts with all of its methods.
+        ``"anomaly_transfer.features.extraction:extract"``; a method as ``"...:Class.method"``, an entry of a registry
+        as ``"...:METHODS[name]"``; a class counts with all of its methods.
 
     Raises
     ------

@@ -38,6 +38,8 @@ class Provenance(BaseModel):
         Largest memory of the process, and on the GPU, if there was one, MiB.
     date : str
         UTC.
+    carried_over : str, optional
+        From which earlier form of records, where a later one was not computed anew.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -55,6 +57,7 @@ class Provenance(BaseModel):
     peak_memory_mb: float
     gpu_memory_mb: float | None = None
     date: str
+    carried_over: str | None = None
 
     @classmethod
     def now(cls, code: Code, data: str, weights: str, engines: Iterable[str], seconds: dict[str, float]) -> Provenance:

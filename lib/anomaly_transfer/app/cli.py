@@ -5,14 +5,18 @@ Imports stand inside the commands, since torch takes seconds: help and the light
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anomaly_transfer import profiles
 from anomaly_transfer.errors import AnomalyTransferError, DataError
+
+if TYPE_CHECKING:
+    from anomaly_transfer.studies.records import Record
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 store_app = typer.Typer(no_args_is_help=True, help="Look at, or clear, what has been computed and kept.")
@@ -91,89 +95,65 @@ def fetch(name: Annotated[str, typer.Argument(help="A name that `anomaly-transfe
 
 
 @app.command()
-def run(
-    method: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all methods.")] = None,
+def record(
+    study: Annotated[str, typer.Argument(help="One of those that `anomaly-transfer studies` lists.")],
+    variant: Annotated[list[str] | None, typer.Option(help="Repeatable; default: the study's own.")] = None,
     benchmark: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all that are here.")] = None,
-    category: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Repeatable; default: the recommended one.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: those of the profile.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all that are here.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Of a study by splits. Repeatable; default: the recommended one.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: 0.")] = None,
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
     export: Annotated[Path | None, typer.Option(help="Also copy the records to this folder (results/PROFILE).")] = None,
     device: Device = None,
 ) -> None:
-    """Run experiments that have no up-to-date record, and print the headline AUROC of each."""
-    from anomaly_transfer import benchmarks, detectors
-    from anomaly_transfer.studies import detection
+    """Run the experiments of a study that have no up-to-date record."""
+    from anomaly_transfer import benchmarks, studies
+    from anomaly_transfer.studies import records
 
-    chosen = profiles.get(profile).name
-    methods = method or sorted(detectors.methods())
-    todo = []
+    asked, chosen = studies.get(study), profiles.get(profile).name
+    todo: list[tuple[str, str, str, int, str]] = []
     for name in benchmark or [name for name in benchmarks.names() if benchmarks.get(name).available()]:
         known = benchmarks.get(name)
+        # Nothing at hand: let the experiment itself say how to get it.
+        categories = category or known.available() or known.categories
         # Without a benchmark asked for by name, those that lack the category or split are not meant.
-        if not benchmark and not (set(category or known.categories) & set(known.categories)):
-            continue
-        if not benchmark and not set(split or known.splits) <= set(known.splits):
-            continue
-        todo += detection.matrix(methods, name, chosen, category, split, seed)
+        if not benchmark:
+            categories = [each for each in categories if each in known.categories]
+            if not set(split or ()) <= set(known.splits):
+                continue
+        todo += itertools.product([name], categories, variant or [asked.default], seed or [0], split or [""])
     if not todo:
-        asked = ", ".join([*(category or []), *(split or [])])
-        raise ValueError(f"No benchmark at hand has {asked}: `anomaly-transfer benchmarks` lists what is here.")
-    for experiment in todo:
-        record = detection.run(experiment)
-        typer.echo(f"{_coordinates(record)}  {record.metrics['target']['auroc']}")
+        given = ", ".join([*(category or []), *(split or [])])
+        raise ValueError(f"No benchmark at hand has {given}: `anomaly-transfer benchmarks` lists what is here.")
+    for name, each, which, number, part in todo:
+        found = asked.run(name, each, which, number, chosen, split=part)
+        typer.echo(_told(found))
         if export:
-            detection.export([record], export)
+            records.export([found], export)
 
 
-@app.command()
-def tables(
-    study: Annotated[
-        str,
-        typer.Argument(
-            help="relations, few_shot, twins (Part I); tuned, localised (II); oneclass, labelled, supervised, "
-            "cracks (III); rivals, peers."
-        ),
-    ],
-    benchmark: Annotated[str, typer.Option(help="A benchmark that is here.")],
-    category: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all that are here.")] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Repeatable. Part I: where networks start (imagenet); Parts II and III: method, or how it is trained."
-        ),
-    ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Repeatable; default: 0.")] = None,
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(profiles.names())}.")] = None,
-    export: Annotated[Path | None, typer.Option(help="Also copy the tables here (results/tables/PROFILE).")] = None,
-    device: Device = None,
-) -> None:
-    """Run the experiments that have no up-to-date table."""
-    from anomaly_transfer import benchmarks, studies
-    from anomaly_transfer.studies.base import export as copy
+@app.command("studies")
+def list_studies() -> None:
+    """List the studies, and the variants of each."""
+    from anomaly_transfer import studies
 
-    asked = studies.get(study)
-    known, chosen = benchmarks.get(benchmark), profiles.get(profile).name
-    for name in category or known.available() or known.categories:
-        for which in variant or [asked.default]:
-            for number in seed or [0]:
-                table = asked.run(benchmark, name, which, number, chosen)
-                typer.echo(f"{table.slug}: {len(table.rows)} rows, {table.provenance.seconds['all']:.0f} s")
-                if export:
-                    copy([table], export)
+    for name in studies.names():
+        asked = studies.get(name)
+        typer.echo(f"{name:20} {', '.join(asked.variants)}")
 
 
 @records_app.command("list")
 def list_records(
-    folder: Annotated[Path, typer.Argument(help="A folder of records, e.g. results/study.")],
-    metric: str = "auroc",
-    group: Annotated[str, typer.Option(help="target, all, or an anomaly class")] = "target",
+    folder: Annotated[Path, typer.Argument(help="The folder of a profile, e.g. results/study.")],
+    study: Annotated[str, typer.Option(help="Only this one; default: all.")] = "*",
 ) -> None:
     """Print the records in a folder, one a line."""
-    from anomaly_transfer.studies.records import load_folder
+    from anomaly_transfer.studies import records
 
-    for record in load_folder(folder):
-        typer.echo(f"{_coordinates(record)}  {record.metrics.get(group, {}).get(metric, '-')}")
+    for found in records.load(folder, study):
+        typer.echo(_told(found))
 
 
 @records_app.command("status")
@@ -197,13 +177,14 @@ def records_status(
 
 @records_app.command("diff")
 def diff_records(
-    fresh: Annotated[Path, typer.Argument(help="A folder that `run` and `tables` wrote by --export.")],
+    fresh: Annotated[Path, typer.Argument(help="A folder that `record` wrote by --export.")],
     kept: Annotated[Path | None, typer.Argument(help="Default: all that is recorded of the study profile.")] = None,
 ) -> None:
     """Compare results that were computed again with the recorded ones; fails where one does not agree."""
-    from anomaly_transfer.studies import recheck
+    from anomaly_transfer.settings import results_folder
+    from anomaly_transfer.studies import recheck, records
 
-    found = recheck.diff(recheck.load([fresh]), recheck.load([kept]) if kept else recheck.recorded("study"))
+    found = recheck.diff(records.load(fresh), records.load(kept or results_folder() / "study"))
     for row in found[found["state"].isin(["moved", "apart", "new"])].itertuples():
         told = "" if row.state == "new" else f": {row.where} was {row.kept}, now {row.fresh}"
         typer.echo(f"{row.state:8} {row.result}{told}")
@@ -378,9 +359,15 @@ def store_prune(
     typer.echo(f"{freed / 1e6:.1f} MB freed")
 
 
-def _coordinates(record) -> str:
-    e = record.experiment
-    return f"{e.benchmark}/{e.category} {e.split} seed {e.seed} {e.profile} {e.method}"
+def _told(found: Record) -> str:
+    """A record in one line, with its headline where it has one."""
+    from anomaly_transfer.studies import detection
+
+    e = found.experiment
+    what = f"{len(found.rows)} rows"
+    if e.study == detection.STUDY.name:
+        what = f"AUROC {detection.interval(found)}"
+    return f"{e.name}: {what}, {sum(found.provenance.seconds.values()):.0f} s"
 
 
 def _report_skipped(skipped: dict[str, str]) -> None:

@@ -101,7 +101,7 @@ class Survey:
 
     @property
     def bit_depth(self) -> int:
-        """Bits that all images of this folder are read with (see :func:`anomaly_transfer.data.images.common_bit_depth`)."""
+        """Bits that all images of this folder are read with (see ``data.images.common_bit_depth``)."""
         return common_bit_depth(int(self.files["largest"].max())) if len(self.files) else BIT_DEPTHS[-1]
 
     @property

@@ -1,8 +1,8 @@
 """Effects that claims are judged by, each computed from recorded runs: one row a case, with its 95 % interval.
 
 ``claims.yml`` names them, with their further arguments. The chapters explain how each is measured; here they are
-brought to one form: an effect takes tables of the studies that :data:`EFFECTS` names (as ``STUDY.run`` gives them), or
-records, and gives a frame with the columns :data:`CASE`, differences of AUROC in -1..1 if nothing else is said.
+brought to one form: an effect takes the recorded rows of the studies that :data:`EFFECTS` names, one frame each,
+and gives a frame with the columns :data:`CASE`, differences of AUROC in -1..1 if nothing else is said.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from anomaly_transfer.metrics import aggregate
 from anomaly_transfer.metrics.decision import cost_weight
 from anomaly_transfer.similarity import simulation
 from anomaly_transfer.studies import (
+    anomalib_comparison,
     comparison,
     decisions,
     detection,
@@ -28,7 +29,6 @@ from anomaly_transfer.studies import (
     localisation,
     normal_similarity,
 )
-from anomaly_transfer.studies.records import Record
 from anomaly_transfer.training import pseudo_anomalies
 
 CASE = ["case", "value", "low", "high"]
@@ -45,7 +45,7 @@ class Effect:
     compute : callable
         Takes what :attr:`reads` names, in that order, and the claim's arguments; gives the columns :data:`CASE`.
     reads : tuple of str
-        Studies whose recorded tables it takes (as one frame each), or ``records``.
+        Studies whose recorded rows it takes.
     """
 
     compute: Callable[..., pd.DataFrame]
@@ -113,7 +113,7 @@ def similarity_and_gain(related: pd.DataFrame, shots: pd.DataFrame) -> pd.DataFr
 
 
 def rules_apart(found: pd.DataFrame, rule: str, over: str, variant: str = finetuning.DEFAULT) -> pd.DataFrame:
-    """Test AUROC of fine-tuning by one rule of ``finetuning.RULES`` minus that by another, paired by seed (P2.a, P2.b)."""
+    """Test AUROC of fine-tuning by one of ``finetuning.RULES`` minus that by another, paired by seed (P2.a, P2.b)."""
     rows = found[(found["kind"] == "rule") & (found["variant"] == variant)]
     wide = rows.pivot_table(index=[*ablation.WHERE, "seed"], columns="measure", values="value", sort=False)
     apart = (wide[rule] - wide[over]).rename("value").dropna().reset_index()
@@ -140,15 +140,15 @@ def objective(found: pd.DataFrame, variant: str) -> pd.DataFrame:
     return _cases(apart.assign(value=-apart["value"], low=-apart["high"], high=-apart["low"]))
 
 
-def detectors_apart(records: list[Record], method: str, over: str) -> pd.DataFrame:
+def detectors_apart(found: pd.DataFrame, method: str, over: str) -> pd.DataFrame:
     """AUROC of a detector minus that of another, by the recommended split and of seed 0.
 
     The recorded runs keep no scores, so the interval is that of unpaired values: rather too wide, since both detectors
     were tested on the same images.
     """
-    chosen = [r for r in detection.recommended(records) if r.experiment.method in (method, over)]
-    found = detection.table(r for r in chosen if r.experiment.seed == 0)
-    wide = found.pivot_table(index=ablation.WHERE, columns="method", values=["value", "low", "high"], sort=False)
+    rows = detection.recommended(found)
+    rows = rows[rows["method"].isin((method, over)) & (rows["seed"] == 0)]
+    wide = rows.pivot_table(index=ablation.WHERE, columns="method", values=["value", "low", "high"], sort=False)
     wide = wide.dropna()
     value = wide["value"][method] - wide["value"][over]
     below = np.hypot(wide["value"][method] - wide["low"][method], wide["high"][over] - wide["value"][over])
@@ -156,10 +156,10 @@ def detectors_apart(records: list[Record], method: str, over: str) -> pd.DataFra
     return _cases(pd.DataFrame({"value": value, "low": value - below, "high": value + above}).reset_index())
 
 
-def leak(records: list[Record], split: str) -> pd.DataFrame:
+def leak(found: pd.DataFrame, split: str) -> pd.DataFrame:
     """AUROC by a split that mixes groups minus that by the grouped one, same images, for each data set and detector."""
-    found = [r for r in records if r.experiment.split == split and "minus grouped" in r.metrics]
-    rows = aggregate.mean_over_seeds(detection.table(found, group="minus grouped"))
+    rows = found[(found["split"] == split) & (found["group"] == "minus grouped") & (found["metric"] == "auroc")]
+    rows = aggregate.mean_over_seeds(rows)
     return _cases(rows, "method")
 
 
@@ -245,9 +245,9 @@ def over_peers(found: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     found : DataFrame
-        Tables of ``comparison.peers``.
+        Rows of ``anomalib_comparison``.
     """
-    rows = comparison.best_of(found, comparison.PEERS)
+    rows = comparison.best_of(found, anomalib_comparison.PEERS)
     return _cases(rows.assign(value=rows["more"], low=rows["more low"], high=rows["more high"]))
 
 
@@ -263,23 +263,23 @@ def from_nothing(measure: str) -> pd.DataFrame:
 
 #: By the names that ``claims.yml`` uses.
 EFFECTS: dict[str, Effect] = {
-    "nearness": Effect(nearness, ("relations",)),
-    "separability": Effect(separability, ("relations",)),
+    "nearness": Effect(nearness, ("normal_similarity",)),
+    "separability": Effect(separability, ("normal_similarity",)),
     "few_shot_gain": Effect(few_shot_gain, ("few_shot",)),
-    "similarity_and_gain": Effect(similarity_and_gain, ("relations", "few_shot")),
-    "rules_apart": Effect(rules_apart, ("tuned",)),
-    "validation_follows": Effect(validation_follows, ("tuned",)),
-    "stand_ins_apart": Effect(stand_ins_apart, ("tuned",)),
-    "objective": Effect(objective, ("tuned",)),
-    "detectors_apart": Effect(detectors_apart, ("records",)),
-    "leak": Effect(leak, ("records",)),
-    "factorial": Effect(factorial, ("labelled",)),
-    "with_all_labels": Effect(with_all_labels, ("labelled",)),
-    "unseen_types": Effect(unseen_types, ("labelled",)),
-    "localisation": Effect(localisation_gain, ("localised",)),
-    "relative_cost": Effect(relative_cost, ("cracks",)),
-    "combination": Effect(combination, ("rivals",)),
-    "over_peers": Effect(over_peers, ("peers",)),
+    "similarity_and_gain": Effect(similarity_and_gain, ("normal_similarity", "few_shot")),
+    "rules_apart": Effect(rules_apart, ("finetuning",)),
+    "validation_follows": Effect(validation_follows, ("finetuning",)),
+    "stand_ins_apart": Effect(stand_ins_apart, ("finetuning",)),
+    "objective": Effect(objective, ("finetuning",)),
+    "detectors_apart": Effect(detectors_apart, ("detection",)),
+    "leak": Effect(leak, ("detection",)),
+    "factorial": Effect(factorial, ("linear_probe",)),
+    "with_all_labels": Effect(with_all_labels, ("linear_probe",)),
+    "unseen_types": Effect(unseen_types, ("linear_probe",)),
+    "localisation": Effect(localisation_gain, ("localisation",)),
+    "relative_cost": Effect(relative_cost, ("decisions",)),
+    "combination": Effect(combination, ("comparison",)),
+    "over_peers": Effect(over_peers, ("anomalib_comparison",)),
     "from_nothing": Effect(from_nothing, ()),
 }
 

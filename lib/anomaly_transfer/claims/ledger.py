@@ -23,6 +23,7 @@ from scipy.stats import t as student
 
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.settings import claims_file, results_folder
+from anomaly_transfer.studies import records
 
 PROFILE = "study"
 VERDICTS = "verdicts.json"
@@ -381,28 +382,19 @@ def frame(finding: Finding) -> pd.DataFrame:
     return pd.DataFrame([case.model_dump() for case in finding.cases]).astype({"low": float, "high": float})
 
 
-def _read(claim: Claim, study: str) -> Any:
-    """Recorded runs of the benchmarks that a claim names: a frame, or for ``records`` a list."""
-    chosen = [part for name in claim.benchmarks for part in _recorded(study).get(name, [])]
+def _read(claim: Claim, study: str) -> pd.DataFrame:
+    """Recorded rows of the benchmarks that a claim names."""
+    chosen = [_recorded(study)[name] for name in claim.benchmarks if name in _recorded(study)]
     missing = [name for name in claim.benchmarks if name not in _recorded(study)]
     if missing or not chosen:
         raise StoreError(f"{claim.id} reads {study!r} of {', '.join(missing) or 'no benchmark'}: nothing is recorded.")
-    return chosen if study == "records" else pd.concat(chosen)
+    return pd.concat(chosen)
 
 
 @cache
-def _recorded(study: str) -> dict[str, list[Any]]:
-    """Recorded runs of a study by benchmark, read once: several claims are about the same."""
-    from anomaly_transfer.studies import base, records
-
-    by_benchmark: dict[str, list[Any]] = {}
-    if study == "records":
-        for record in records.recorded(PROFILE):
-            by_benchmark.setdefault(record.experiment.benchmark, []).append(record)
-    else:
-        for table in base.recorded(PROFILE, study):
-            by_benchmark.setdefault(str(table.coordinates["benchmark"]), []).append(table.frame())
-    return by_benchmark
+def _recorded(study: str) -> dict[str, pd.DataFrame]:
+    """Recorded rows of a study by benchmark, read once: several claims are about the same."""
+    return dict(list(records.frame(study, PROFILE).groupby("benchmark", sort=False)))
 
 
 def _short(value: float) -> float:

@@ -1,16 +1,31 @@
-"""The studies by name."""
+"""One module a study, one interface; a new module in this folder with a ``STUDY`` appears everywhere by itself."""
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from anomaly_transfer.studies import plan
-from anomaly_transfer.studies.base import Study
+from tqdm import tqdm
+
+from anomaly_transfer.fingerprint import module_source
+
+if TYPE_CHECKING:
+    from anomaly_transfer.store import Store
+    from anomaly_transfer.studies.base import Study
+    from anomaly_transfer.studies.records import Experiment, Record
 
 
 def names() -> list[str]:
-    """Names of the studies whose results are tables, in the order of the book."""
-    return [name for name in plan.MODULES if name != "run"]
+    """Names of all studies, sorted.
+
+    >>> "few_shot" in names()
+    True
+    """
+    # By reading them: importing them all imports torch.
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if "\nSTUDY = " in module_source(f"{__name__}.{name}"))
 
 
 def get(name: str) -> Study:
@@ -23,5 +38,18 @@ def get(name: str) -> Study:
     """
     if name not in names():
         raise ValueError(f"There is no study {name!r}; choose from {', '.join(names())}.")
-    module = importlib.import_module(f"anomaly_transfer.{plan.MODULES[name]}")
-    return next(found for found in vars(module).values() if isinstance(found, Study) and found.name == name)
+    return importlib.import_module(f"{__name__}.{name}").STUDY
+
+
+def run(experiment: Experiment, store: Store | None = None) -> Record:
+    """The record of one experiment: from the store if nothing it depends on has changed, else computed.
+
+    Errors as of :meth:`anomaly_transfer.studies.base.Study.run`.
+    """
+    e = experiment
+    return get(e.study).run(e.benchmark, e.category, e.variant, e.seed, e.profile, store, e.split)
+
+
+def run_all(experiments: Iterable[Experiment], store: Store | None = None) -> list[Record]:
+    """Run each experiment that has no record yet, and return the records in the same order."""
+    return [run(experiment, store) for experiment in tqdm(list(experiments), desc="experiments", unit="run")]

@@ -1,113 +1,120 @@
-"""Tables: what an experiment measured that is not one detector's record. Kept and recorded like records."""
+"""What a study is: a kind of experiment that is asked for by name, computed once, kept and recorded."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from anomaly_transfer import atomic, benchmarks, detectors
+from anomaly_transfer import benchmarks, detectors
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.code_used import Code, code_of
 from anomaly_transfer.device import engines
-from anomaly_transfer.errors import StoreError
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.networks import backbones
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.provenance import Provenance
-from anomaly_transfer.settings import results_folder
 from anomaly_transfer.store import Store
+from anomaly_transfer.studies.records import Experiment, Record, rows_of
 
-FILE = "table.json"
-DIGITS = 5
-
-
+RECORD, SCORES = "record.json", "scores.csv"
+#: Where the side of a network's input is that of self-supervised training.
+SELF_SUPERVISED = "self-supervised"
 #: What of a profile the features of the four networks depend on.
 SIZES = ("backbone", "image_size", "images_per_category", "self_supervised_images", "self_supervised_epochs")
 
 
-class Table(BaseModel):
-    """One experiment's rows with what they were computed from.
+@dataclass(frozen=True)
+class Result:
+    """What one experiment gives.
 
     Attributes
     ----------
-    key : str
-        Hash of study, coordinates, settings, code, data and weights.
-    study : str
-        The kind of experiment, e.g. ``"relations"``.
-    coordinates : dict
-        What was asked: benchmark, category, ..., seed, profile.
-    settings : dict
-        Sizes at the time.
-    note : str
-        What the numbers must be read with.
-    columns, rows : list
-        The table, floats to five significant digits.
-    provenance : Provenance
+    rows : DataFrame
+        What was measured.
+    facts : dict
+        See :class:`~anomaly_transfer.studies.records.Record`.
+    scores : DataFrame, optional
+        One row an image; kept in the store, not recorded.
+    seconds : dict of str to float
+        By stage, if it has several.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    schema_version: int = 1
-    key: str
-    study: str
-    coordinates: dict[str, str | int]
-    settings: dict[str, str | int]
-    note: str = ""
-    columns: list[str]
-    rows: list[list[str | float | int | None]]
-    provenance: Provenance
-
-    @property
-    def slug(self) -> str:
-        """A readable, unique file name."""
-        return "__".join([self.study, *(str(value) for value in self.coordinates.values())])
-
-    def frame(self) -> pd.DataFrame:
-        """The rows, with the coordinates as further columns."""
-        return pd.DataFrame(self.rows, columns=self.columns).assign(**self.coordinates)
+    rows: pd.DataFrame
+    facts: dict[str, Any] = field(default_factory=dict)
+    scores: pd.DataFrame | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One experiment that is asked for, with everything that its table depends on.
+    """One experiment that is asked for, with everything that its record depends on.
 
     Attributes
     ----------
     study : Study
-    coordinates, settings, note
-        See :class:`Table`.
-    code : Code
-        What computes it.
+    experiment, settings, note
+        See :class:`~anomaly_transfer.studies.records.Record`.
     data, weights : str
         Hashes.
     compute : callable
-        Gives the rows.
+        Gives the result.
     """
 
     study: Study
-    coordinates: dict[str, str | int]
+    experiment: Experiment
     settings: dict[str, str | int]
-    code: Code
     data: str
     weights: str
-    compute: Callable[[], pd.DataFrame]
+    compute: Callable[[], Result]
     note: str = ""
 
     @property
+    def code(self) -> Code:
+        """What computes it."""
+        return self.study.code(self.experiment.variant)
+
+    @property
     def key(self) -> str:
-        """Hash of all that the rows depend on."""
-        return digest([self.study.name, self.coordinates, self.settings, self.code.hash, self.data, self.weights])
+        """Hash of all that the result depends on."""
+        return digest([self.experiment.model_dump(), self.settings, self.code.hash, self.data, self.weights])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an experiment passes through a network that it trains.
+
+    Attributes
+    ----------
+    side : str or None
+        Of the input: the profile's size of this name, or :data:`SELF_SUPERVISED`; None for the small network, which is
+        the same at every profile.
+    images, epochs, folds : int
+        Images of an epoch with their gradients back.
+    looked : int
+        Images of an epoch that are looked at only: to estimate, to validate and to test.
+    trained : bool
+        Whether gradients go back; not where a head alone is trained.
+    kept : bool
+        Whether the network of every epoch is kept, and not the last alone.
+    """
+
+    side: str | None
+    images: int
+    epochs: int
+    folds: int = 1
+    looked: int = 0
+    trained: bool = True
+    kept: bool = True
 
 
 @dataclass(frozen=True)
 class Study:
-    """A kind of experiment whose results are tables.
+    """A kind of experiment. A module of this package that ends with ``STUDY = Study(...)``, and has its name, is one.
 
     Attributes
     ----------
@@ -116,20 +123,33 @@ class Study:
         From benchmark, category, variant, seed, profile and store to a :class:`Request`: a function of a module, from
         which everything that computes is reached.
     variants : tuple of str
+        Where they are detectors, each may be restricted to levels (see ``detectors.make``).
     default : str
         One of them.
     methods : callable
         Names of the detectors that a variant looks up, whose code counts too.
     axis : str
-        The coordinate that a variant is.
+        What a variant is, as a column of analyses.
+    by_split : bool
+        Whether the benchmark's splits are an axis; then ``request`` takes one more argument.
+    work : callable, optional
+        From an experiment and a profile to the :class:`Work` of its training; None if it trains no network.
+    memory : tuple of str
+        Measured cases of ``results/memory.csv``, by their first word, of which the largest stands for it.
+    package : str, optional
+        Of another distribution, without which it cannot be run.
     """
 
     name: str
-    request: Callable[[str, str, str, int, str, Store], Request]
+    request: Callable[..., Request]
     variants: tuple[str, ...]
     default: str
     methods: Callable[[str], Sequence[str]] = lambda variant: ()
     axis: str = "variant"
+    by_split: bool = False
+    work: Callable[[Experiment, Profile], Work | None] = lambda experiment, sizes: None
+    memory: tuple[str, ...] = ("run",)
+    package: str | None = None
 
     def code(self, variant: str) -> Code:
         """The code that a variant's numbers depend on."""
@@ -139,13 +159,20 @@ class Study:
 
     def check(self, variant: str) -> None:
         """Raise ValueError unless there is such a variant."""
-        if variant not in self.variants:
+        if variant.partition("@")[0] not in self.variants:
             raise ValueError(f"There is no variant {variant!r}; choose from {', '.join(self.variants)}.")
 
     def run(
-        self, benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store | None = None
-    ) -> Table:
-        """The table of one experiment: from the store if nothing it depends on has changed, else computed.
+        self,
+        benchmark: str,
+        category: str,
+        variant: str,
+        seed: int,
+        profile: str,
+        store: Store | None = None,
+        split: str = "",
+    ) -> Record:
+        """The record of one experiment: from the store if nothing it depends on has changed, else computed.
 
         Parameters
         ----------
@@ -155,6 +182,8 @@ class Study:
         seed : int
         profile : str
         store : Store, optional
+        split : str
+            Of a study by splits: one of the benchmark's; default: the recommended one.
 
         Raises
         ------
@@ -163,78 +192,21 @@ class Study:
         AnomalyTransferError
             If data or weights cannot be used; the message names the fix.
         """
-        self.check(variant)
         store = store or Store()
-        return kept(self.request(benchmark, category, variant, seed, profile, store), store)
+        return kept(self.asked(benchmark, category, variant, seed, profile, store, split), store)
 
-
-def kept(asked: Request, store: Store) -> Table:
-    """The table that is asked for: from the store if nothing it depends on has changed, else computed."""
-    with store.locked("tables", asked.key):
-        path = store.path("tables", asked.key) / FILE
-        if path.is_file():
-            try:
-                return Table.model_validate_json(path.read_text(encoding="utf-8"))
-            except ValidationError:
-                pass  # damaged: compute it again
-        start = time.perf_counter()
-        variant = str(asked.coordinates[asked.study.axis])
-        with detectors.only(asked.study.methods(variant)), engines() as used:
-            frame = asked.compute()
-        seconds = {"all": time.perf_counter() - start}
-        found = Table(
-            key=asked.key,
-            study=asked.study.name,
-            coordinates=asked.coordinates,
-            settings=asked.settings,
-            note=asked.note,
-            columns=list(frame.columns),
-            rows=[[_short(value) for value in row] for row in frame.itertuples(index=False)],
-            provenance=Provenance.now(asked.code, asked.data, asked.weights, used, seconds),
+    def asked(
+        self, benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store, split: str = ""
+    ) -> Request:
+        """One experiment, resolved but not computed; parameters and errors as of :meth:`run`."""
+        self.check(variant)
+        if not self.by_split:
+            if split:
+                raise ValueError(f"The study {self.name!r} has a division of its own, and no split {split!r}.")
+            return self.request(benchmark, category, variant, seed, profile, store)
+        return self.request(
+            benchmark, category, variant, seed, profile, store, split or benchmarks.get(benchmark).splits[0]
         )
-        with store.writing("tables", asked.key) as folder:
-            (folder / FILE).write_text(found.model_dump_json(), encoding="utf-8")
-    return found
-
-
-def export(found: Sequence[Table], folder: Path) -> None:
-    """Write tables as one JSON file each, whole or not at all, for ``results/tables/PROFILE``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for table in found:
-        with atomic.writing(folder / f"{table.slug}.json", force=True) as path:
-            path.write_text(table.model_dump_json() + "\n", encoding="utf-8")
-
-
-def recorded(profile: str, study: str) -> list[Table]:
-    """The tables of one kind that are recorded under ``results/tables``, in the package's wheel or the repository.
-
-    Raises
-    ------
-    StoreError
-        If there are none, or one is damaged.
-    """
-    found = []
-    for path in sorted((results_folder() / "tables" / profile).glob(f"{study}__*.json")):
-        try:
-            found.append(Table.model_validate_json(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise StoreError(f"The recorded table {path} is damaged: restore it from the repository.") from error
-    if not found:
-        raise StoreError(
-            f"There are no recorded tables {study!r} of the profile {profile!r}: `make study` records them."
-        )
-    return found
-
-
-def _short(value) -> str | float | int | None:
-    """A value as it is written: five significant digits, and nothing for NaN."""
-    if isinstance(value, str):
-        return value
-    if value is None or pd.isna(value):
-        return None
-    if float(value).is_integer():
-        return int(value)
-    return float(f"{float(value):.{DIGITS}g}")
 
 
 def request(
@@ -247,7 +219,7 @@ def request(
     compute: Callable[[], pd.DataFrame],
     others: Sequence[Category] = (),
 ) -> Request:
-    """One experiment on one category, with everything that its table depends on.
+    """One experiment on one category, with everything that its record depends on.
 
     Parameters
     ----------
@@ -265,15 +237,57 @@ def request(
         Further categories whose data are used.
     """
     pictures = not isinstance(category.content, Features)
-    where: dict[str, str | int] = {"benchmark": category.benchmark, "category": category.name}
+    experiment = Experiment(
+        study=study.name,
+        variant=variant,
+        benchmark=category.benchmark,
+        category=category.name,
+        seed=seed,
+        profile=sizes.name,
+    )
     data = [benchmarks.get(category.benchmark).protocol, *(part.fingerprint for part in (category, *others))]
     return Request(
         study=study,
-        coordinates={**where, study.axis: variant, "seed": seed, "profile": sizes.name},
+        experiment=experiment,
         settings=sizes.model_dump(include=set(settings)),
-        code=study.code(variant),
         data=digest(data),
         weights=backbones.weights_hash(sizes.backbone) if pictures else "none",
-        compute=compute,
+        compute=lambda: Result(compute()),
         note=category.note,
     )
+
+
+def kept(asked: Request, store: Store) -> Record:
+    """The record that is asked for: from the store if nothing it depends on has changed, else computed."""
+    with store.locked("records", asked.key):
+        path = store.path("records", asked.key) / RECORD
+        if path.is_file():
+            try:
+                return Record.model_validate_json(path.read_text(encoding="utf-8"))
+            except ValueError:
+                pass  # damaged: compute it again
+        start = time.perf_counter()
+        with detectors.only(asked.study.methods(asked.experiment.variant)), engines() as used:
+            result = asked.compute()
+        seconds = result.seconds or {"all": time.perf_counter() - start}
+        found = Record(
+            key=asked.key,
+            experiment=asked.experiment,
+            axis=asked.study.axis,
+            settings=asked.settings,
+            note=asked.note,
+            facts=result.facts,
+            columns=list(result.rows.columns),
+            rows=rows_of(result.rows),
+            provenance=Provenance.now(asked.code, asked.data, asked.weights, used, seconds),
+        )
+        with store.writing("records", asked.key) as folder:
+            (folder / RECORD).write_text(found.model_dump_json(), encoding="utf-8")
+            if result.scores is not None:
+                result.scores.to_csv(folder / SCORES, index=False)
+    return found
+
+
+def scores(record: Record, store: Store | None = None) -> pd.DataFrame:
+    """Per-image scores behind a record that a study's ``run`` returned, where it keeps them."""
+    return pd.read_csv((store or Store()).path("records", record.key) / SCORES)

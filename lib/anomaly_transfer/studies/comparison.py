@@ -18,20 +18,18 @@ from tqdm import tqdm
 from anomaly_transfer import benchmarks, detectors, profiles
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.data.annotations import NORMAL
-from anomaly_transfer.data.splits import SPLITS, Fold
+from anomaly_transfer.data.splits import Fold
 from anomaly_transfer.detectors import ensemble
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, detection
 from anomaly_transfer.studies.base import Request, Study
-from anomaly_transfer.studies.records import Experiment, Record
+from anomaly_transfer.studies.records import Record
 
 #: The detector that is compared, and what with: its three parts first.
 DEFAULT = "combined"
 PARTS = tuple(ensemble.PARTS)
 RIVALS = (*PARTS, "patch-shared", "neighbours", "svm")
-#: Detectors of other packages, see ``detectors.peers``.
-PEERS = ("anomalib-padim", "anomalib-patchcore")
 #: Sizes of the profile on which the numbers depend.
 SETTINGS = ("backbone", "image_size", "images_per_category", "memory_bank", "bootstrap")
 
@@ -59,52 +57,18 @@ def request(benchmark: str, category: str, variant: str, seed: int, profile: str
     whole = benchmarks.get(benchmark).load(category, sizes.limit)
 
     def compute() -> pd.DataFrame:
-        return _paired(whole, variant, RIVALS, seed, sizes, store)
+        return paired(whole, variant, RIVALS, seed, sizes, store)
 
     return base.request(STUDY, SETTINGS, whole, variant, seed, sizes, compute)
 
 
-def peers_request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
-    """The same against detectors of other packages, with what each took on the first fold, one after the other.
-
-    Needs the extra ``peers``.
-
-    Parameters
-    ----------
-    benchmark, category, variant, seed, profile, store
-        See :func:`run`.
-
-    Returns
-    -------
-    Request
-        As of :func:`run`, with ``fit`` (seconds), ``score`` (milliseconds an image) and ``memory`` (megabytes) of the
-        peer and ``own fit``, ``own score`` and ``own memory`` of the detector (see :func:`costs`).
-    """
-    sizes = profiles.get(profile)
-    known = benchmarks.get(benchmark)
-    whole = known.load(category, sizes.limit)
-
-    def compute() -> pd.DataFrame:
-        found = _paired(whole, variant, PEERS, seed, sizes, store)
-        fold = SPLITS[known.splits[0]](whole.annotations.open(), seed)[0]
-        taken = costs(whole, fold, [variant, *PEERS], sizes, store)[["fit", "score", "memory"]]
-        for column in taken:
-            found[column] = taken.loc[found["rival"], column].to_numpy()
-            found[f"own {column}"] = taken.loc[variant, column]
-        return found
-
-    return base.request(PEERS_STUDY, SETTINGS, whole, variant, seed, sizes, compute)
-
-
-def _paired(
+def paired(
     category: Category, method: str, rivals: Sequence[str], seed: int, sizes: Profile, store: Store
 ) -> pd.DataFrame:
     """A row a rival, see :func:`run`."""
 
     def record(name: str) -> Record:
-        split = benchmarks.get(category.benchmark).splits[0]
-        where = {"benchmark": category.benchmark, "category": category.name, "split": split}
-        return detection.run(Experiment(method=name, seed=seed, profile=sizes.name, **where), store)
+        return detection.run(category.benchmark, category.name, name, seed, sizes.name, store)
 
     own = record(method)
     rows = []
@@ -114,8 +78,8 @@ def _paired(
         rows.append(
             {
                 "rival": rival,
-                **other.metrics["target"]["auroc"].model_dump(),
-                "own": own.metrics["target"]["auroc"].value,
+                **detection.interval(other).model_dump(),
+                "own": detection.interval(own).value,
                 **{"more": more.value, "more low": more.low, "more high": more.high},
             }
         )
@@ -128,7 +92,7 @@ def best_of(found: pd.DataFrame, rivals: Sequence[str] = PARTS) -> pd.DataFrame:
     Parameters
     ----------
     found : DataFrame
-        Tables of :func:`run` or :func:`peers`.
+        Rows of this study, or of ``anomalib_comparison``.
     rivals : sequence of str
         Among which; default: the parts of the combined detector.
     """
@@ -250,7 +214,5 @@ def _judged(category: Category, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     return judged, kinds[judged] != NORMAL
 
 
-STUDY = Study("rivals", request, tuple(detectors.methods()), DEFAULT, lambda method: (method, *RIVALS))
+STUDY = Study("comparison", request, tuple(detectors.methods()), DEFAULT, lambda method: (method, *RIVALS))
 run = STUDY.run
-PEERS_STUDY = Study("peers", peers_request, tuple(detectors.methods()), DEFAULT, lambda method: (method, *PEERS))
-peers = PEERS_STUDY.run

@@ -23,9 +23,10 @@ from anomaly_transfer.metrics.aggregate import over_seeds
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, linear_probe, protocol, supervised
-from anomaly_transfer.studies.base import Request, Study
+from anomaly_transfer.studies.base import Request, Study, Work
 from anomaly_transfer.studies.detection import features_for
 from anomaly_transfer.studies.protocol import Domains
+from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping
 
 CRACK = "crack"
@@ -189,8 +190,8 @@ def decided(frame: pd.DataFrame, weights: Sequence[float], rules: Sequence[str] 
     -------
     DataFrame
         One row a (:data:`RUN`, weight, rule): ``threshold``, ``false alarms``, ``misses``, ``cost`` (see
-        ``decision.expected_cost``) and ``relative`` (that cost as a share of the better blind decision's: above 1 it were
-        better not to look).
+        ``decision.expected_cost``) and ``relative`` (that cost as a share of the better blind decision's: above 1 it
+        were better not to look).
     """
     rows = []
     for where, part in frame.groupby(RUN, sort=False):
@@ -314,5 +315,21 @@ def _told(scores: np.ndarray, crack: np.ndarray, threshold: float, weight: float
     }
 
 
-STUDY = Study("cracks", request, VARIANTS, DEFAULT, lambda variant: [variant] if variant in LABEL_FREE else [])
+def work(experiment: Experiment, sizes: Profile) -> Work | None:
+    """One training, of the network that is trained with labels."""
+    if experiment.variant != NETWORK:
+        return None
+    number = protocol.at_hand(experiment, sizes.oneclass_images)
+    return Work("image_size", number, sizes.oneclass_epochs, looked=protocol.validated(number))
+
+
+STUDY = Study(
+    "decisions",
+    request,
+    VARIANTS,
+    DEFAULT,
+    lambda variant: [variant] if variant in LABEL_FREE else [],
+    work=work,
+    memory=("cracks", "tuned"),
+)
 run = STUDY.run

@@ -26,9 +26,10 @@ from anomaly_transfer.networks.backbones import Backbone, pretrained
 from anomaly_transfer.networks.lenet import SIDE, lenet
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
-from anomaly_transfer.studies import base
-from anomaly_transfer.studies.base import Request, Study
+from anomaly_transfer.studies import base, protocol
+from anomaly_transfer.studies.base import Request, Study, Work
 from anomaly_transfer.studies.protocol import clusters_of, folds, parted
+from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping, loop, one_class, simclr
 from anomaly_transfer.training.loop import Tuning
 from anomaly_transfer.training.one_class import OneClassRun, Recipe
@@ -225,5 +226,18 @@ def collapsed(frame: pd.DataFrame) -> pd.Series:
 
 _RUN: Sequence[str] = ["benchmark", "category", "variant", "seed"]
 
-STUDY = Study("oneclass", request, VARIANTS, DEFAULT)
+
+def work(experiment: Experiment, sizes: Profile) -> Work:
+    """One training."""
+    number = protocol.at_hand(experiment, 0 if experiment.variant == WHOLE else sizes.oneclass_images)
+    tested = protocol.at_hand(experiment, 0 if experiment.variant == WHOLE else sizes.oneclass_test)
+    looked = protocol.validated(number) + 2 * tested
+    if experiment.variant == WHOLE:
+        return Work(None, number, sizes.oneclass_epochs, looked=looked)
+    if RECIPES[experiment.variant][0] == SCRATCH:
+        return Work(None, number, LONGER * sizes.oneclass_epochs, looked=looked)
+    return Work("oneclass_image_size", number, sizes.oneclass_epochs, looked=looked)
+
+
+STUDY = Study("deep_one_class", request, VARIANTS, DEFAULT, work=work, memory=("oneclass",))
 run = STUDY.run

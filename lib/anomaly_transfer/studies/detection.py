@@ -1,6 +1,6 @@
-"""An experiment is a pure function of (method, benchmark, category, split, seed, profile): it is run once.
+"""A detector on frozen features: how well it finds anomalies and their places, by the splits of a benchmark.
 
-The chapters, the command line and Snakemake all come here.
+Explained in the chapter *Frozen representations*.
 """
 
 from __future__ import annotations
@@ -9,21 +9,17 @@ import itertools
 import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from anomaly_transfer import atomic, benchmarks, detectors, profiles
-from anomaly_transfer.benchmarks.base import Category
-from anomaly_transfer.code_used import Code, code_of
+from anomaly_transfer import benchmarks, detectors, profiles
+from anomaly_transfer.benchmarks.base import Benchmark, Category
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.data.images import duplicates
 from anomaly_transfer.data.splits import N_FOLDS, SPLITS
-from anomaly_transfer.detectors.base import Localiser, pixel_scores
-from anomaly_transfer.device import engines
-from anomaly_transfer.errors import EvaluationError, StoreError
+from anomaly_transfer.detectors.base import Detector, Localiser, pixel_scores
+from anomaly_transfer.errors import EvaluationError
 from anomaly_transfer.features import pixels
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.features.inputs import Kind, view
@@ -33,13 +29,219 @@ from anomaly_transfer.metrics.localisation import localisation
 from anomaly_transfer.metrics.ranking import evaluate, evaluate_table, paired_difference
 from anomaly_transfer.networks import backbones
 from anomaly_transfer.networks.backbones import pretrained
-from anomaly_transfer.provenance import Provenance
+from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import records
+from anomaly_transfer.studies.base import Request, Result, Study, scores
 from anomaly_transfer.studies.records import Experiment, Record
 
 #: The split without leak, with which the others are compared.
 GROUPED = "grouped"
+#: What of a profile the numbers depend on.
+SIZES = ("backbone", "image_size", "images_per_category", "bootstrap", "memory_bank")
+#: Metrics by group of images, see :func:`request`.
+Metrics = dict[str, dict[str, Interval]]
+
+
+def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store, split: str) -> Request:
+    """Fit a detector on the normal training images of each fold, and evaluate it on the test images of all.
+
+    Parameters
+    ----------
+    benchmark, category : str
+    variant : str
+        The detector, see ``detectors.make``.
+    seed : int
+        Of the split, and of what is random in the detector.
+    profile : str
+    store : Store
+    split : str
+        One of the benchmark's.
+
+    Returns
+    -------
+    Request
+        One row a (group, metric): ``value``, ``low`` and ``high``. Groups: ``target`` (headline), ``within group`` (the
+        same, images compared within their group), ``minus grouped`` (headline minus that of the grouped split, each
+        image with those that one model scored), ``all``, each anomaly class, ``grade`` and, with masks and a detector
+        that localises, ``pixel``. Facts: ``counts`` (scored images by anomaly class), ``fitted_on`` (normal training
+        images of each fold) and ``duplicates`` (scored images that are identical, byte for byte, to one that their
+        model was fitted on).
+    """
+    sizes, known = profiles.get(profile), benchmarks.get(benchmark)
+    if split not in known.splits:
+        raise ValueError(f"{benchmark} has no split {split!r}; choose from {', '.join(known.splits)}.")
+    part = _category(benchmark, category, sizes.limit)
+    detector = detectors.make(variant, seed=seed, memory_bank=sizes.memory_bank)
+    if detector.kind != "pooled" and not known.pictures:
+        raise ValueError(f"{benchmark} gives one feature vector an image: {variant} needs pictures.")
+    side = pixels.SIDE if detector.kind == "pixels" else part.input_side(sizes.image_size)
+    settings = sizes.model_dump(include=set(SIZES)) | {"image_size": side}
+    if not known.pictures:
+        settings |= {"backbone": "as the benchmark gives them", "image_size": 0}
+    experiment = Experiment(
+        study=STUDY.name,
+        variant=variant,
+        benchmark=benchmark,
+        category=category,
+        split=split,
+        seed=seed,
+        profile=profile,
+    )
+    return Request(
+        study=STUDY,
+        experiment=experiment,
+        settings=settings,
+        data=digest([part.fingerprint, known.protocol]),
+        weights=backbones.weights_hash(sizes.backbone) if known.pictures else "none",
+        compute=lambda: _Run(experiment, known, part, detector, side, sizes, store).result(),
+        note=_note(known, part, sizes),
+    )
+
+
+class _Run:
+    """One experiment, computed."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        benchmark: Benchmark,
+        category: Category,
+        detector: Detector,
+        side: int,
+        sizes: Profile,
+        store: Store,
+    ):
+        self.experiment = experiment
+        self.benchmark = benchmark
+        self.category = category
+        self.detector = detector
+        self.side = side
+        self.sizes = sizes
+        self.store = store
+
+    def result(self) -> Result:
+        annotations = self.category.annotations.open()
+        folds = SPLITS[self.experiment.split](annotations, self.experiment.seed)
+        clock = _Clock()
+        features = features_for(self.detector.kind, self.detector.levels, self.sizes, self.category, self.store)
+        clock.lap("features")
+        parts, heat, n_duplicates = [], [], 0
+        for number, fold in enumerate(folds):
+            self.detector.fit(features.take(fold.train))
+            clock.lap("fit")
+            scored = features.take(fold.test)
+            if isinstance(self.detector, Localiser):
+                score, maps = self.detector.scored(scored)
+                # Without masks there is nothing to compare them with, and they take gigabytes of a large benchmark.
+                if self.category.annotations.has_masks:
+                    heat.append(maps)
+            else:
+                score = self.detector.anomaly_score(scored)
+            part = annotations.iloc[fold.test][["id", "group", "anomaly_class", "grade"]]
+            parts.append(part.assign(fold=number, row=fold.test, score=score))
+            clock.lap("score")
+            if self.benchmark.pictures:
+                n_duplicates += len(duplicates(self.category.images, fold.train, fold.test))
+        table = pd.concat(parts, ignore_index=True)
+        metrics = self._metrics(table, heat)
+        clock.lap("evaluate")
+        rows = [
+            {"group": group, "metric": metric, **interval.model_dump()}
+            for group, values in metrics.items()
+            for metric, interval in values.items()
+        ]
+        facts = {
+            "counts": {str(name): int(n) for name, n in table["anomaly_class"].value_counts().items()},
+            "fitted_on": [len(fold.train) for fold in folds],
+            "duplicates": n_duplicates,
+        }
+        return Result(pd.DataFrame(rows), facts, table.drop(columns="row"), clock.laps)
+
+    def _metrics(self, table: pd.DataFrame, heat: list[np.ndarray]) -> Metrics:
+        """See :func:`request`; ``heat`` are the maps of a localiser, fold by fold."""
+        targets, bootstrap = self.benchmark.target_classes, self.sizes.bootstrap
+        metrics = evaluate_table(table, targets, "fold", bootstrap, cluster="group" if _clustered(table) else None)
+        within = _within_group(table, targets, bootstrap)
+        if within:
+            metrics["within group"] = within
+        if self.experiment.split != GROUPED and GROUPED in self.benchmark.splits:
+            metrics["minus grouped"] = self._minus_grouped(table)
+        if heat:
+            metrics["pixel"] = self._localisation(table, np.concatenate(heat))
+        return metrics
+
+    def _minus_grouped(self, table: pd.DataFrame) -> dict[str, Interval]:
+        """By how much the split flatters: headline metrics minus those of the grouped split, on the same images."""
+        e = self.experiment
+        grouped = STUDY.run(e.benchmark, e.category, e.variant, e.seed, e.profile, self.store, GROUPED)
+        targets = self.benchmark.target_classes
+        return _paired(_headline(table, targets), _targets(grouped, self.store), "fold", self.sizes.bootstrap)
+
+    def _localisation(self, table: pd.DataFrame, heat: np.ndarray) -> dict[str, Interval]:
+        """Pixel metrics at the network's input size, over normal images and those with a mask."""
+        masks = self.category.masks(table["row"].to_numpy(), self.side)
+        known = [index for index, mask in enumerate(masks) if mask is not None]
+        part = table.iloc[known]
+        return localisation(
+            [pixel_scores(heat[index], self.side).astype(np.float32) for index in known],
+            [mask for mask in masks if mask is not None],
+            self.sizes.bootstrap,
+            strata=part["fold"].to_numpy(),
+            clusters=part["group"].to_numpy() if _clustered(part) else None,
+        )
+
+
+def _note(benchmark: Benchmark, category: Category, sizes: Profile) -> str:
+    """What the numbers must be read with: the benchmark's own note, and counts that are not the published ones."""
+    notes = [category.note] if category.note else []
+    published = benchmark.published(category.name)
+    if published and not sizes.limit:
+        is_normal = category.annotations.open()["anomaly_class"] == NORMAL
+        here = int(is_normal.sum()), int((~is_normal).sum())
+        there = published[NORMAL], sum(published.values()) - published[NORMAL]
+        if here != there:
+            notes.append(f"{here[0]} normal and {here[1]} anomalous images; published: {there[0]} and {there[1]}")
+    return "; ".join(notes)
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def features_for(
+    kind: Kind,
+    levels: tuple[str, ...] | None,
+    profile: profiles.Profile,
+    category: Category,
+    store: Store | None = None,
+) -> Features:
+    """Features of a category as a detector of ``kind`` needs them, at the profile's size.
+
+    Parameters
+    ----------
+    kind : {"pooled", "maps", "pixels", "both"}
+    levels : tuple of str, optional
+        Whose maps are taken, see ``views.view``.
+    """
+    if isinstance(category.content, Features):
+        return category.content
+    side = category.input_side(profile.image_size)
+    return view(kind, category.images, pretrained(profile.backbone), side, store or Store(), levels)
+
+
+@lru_cache(maxsize=8)
+def _category(benchmark: str, category: str, limit: int | None) -> Category:
+    return benchmarks.get(benchmark).load(category, limit)
 
 
 def matrix(
@@ -63,47 +265,36 @@ def matrix(
         [method for method in methods if known.pictures or detectors.make(method).kind == "pooled"],
     )
     return [
-        Experiment(method=method, benchmark=benchmark, category=category, split=split, seed=seed, profile=profile)
+        Experiment(
+            study=STUDY.name,
+            variant=method,
+            benchmark=benchmark,
+            category=category,
+            split=split,
+            seed=seed,
+            profile=profile,
+        )
         for category, split, seed, method in axes
     ]
 
 
-def run_all(experiments: Iterable[Experiment], store: Store | None = None) -> list[Record]:
-    """Run each experiment that has no record yet, and return the records in the same order."""
-    store = store or Store()
-    todo = list(experiments)
-    return [run(experiment, store) for experiment in tqdm(todo, desc="experiments", unit="run")]
-
-
-def run(experiment: Experiment, store: Store | None = None) -> Record:
-    """The record of one experiment: from the store if nothing it depends on has changed, else computed.
+def interval(record: Record, metric: str = "auroc", group: str = "target") -> Interval:
+    """One metric of a record; see :func:`table`.
 
     Raises
     ------
     ValueError
-        If a name is unknown.
-    AnomalyTransferError
-        If data or weights cannot be used; the message names the fix.
+        If the record has no such metric, or none of such a group.
     """
-    store = store or Store()
-    plan = Plan(experiment)
-    folder = store.path("records", plan.key)
-    with store.locked("records", plan.key):
-        if folder.is_dir():
-            try:
-                return records.read(folder)
-            except StoreError:
-                pass  # damaged: compute it again
-        with engines() as used:
-            record, scores = plan.compute(store, used)
-        with store.writing("records", plan.key) as target:
-            records.write(target, record, scores)
-    return record
+    for of, name, *values in record.rows:
+        if (of, name) == (group, metric):
+            return Interval.model_validate(dict(zip(record.columns[2:], values, strict=True)))
+    raise ValueError(f"{record.experiment.name} has no {metric} of {group!r}: it has {', '.join(groups(record))}.")
 
 
-def scores(record: Record, store: Store | None = None) -> pd.DataFrame:
-    """Per-image scores behind a record that :func:`run` returned."""
-    return records.read_scores((store or Store()).path("records", record.key))
+def groups(record: Record) -> list[str]:
+    """The groups of images that a record has metrics of."""
+    return list(dict.fromkeys(str(row[0]) for row in record.rows))
 
 
 def table(found: Iterable[Record], metric: str = "auroc", group: str = "target") -> pd.DataFrame:
@@ -116,11 +307,18 @@ def table(found: Iterable[Record], metric: str = "auroc", group: str = "target")
         ``auroc``, ``average_precision``, ``fpr_at_95_tpr`` or ``spearman``.
     group : str
         ``target``, ``within group``, ``minus grouped``, ``all``, an anomaly class, ``grade`` or ``pixel`` (see
-        :class:`Record`).
+        :func:`request`).
+
+    Raises
+    ------
+    ValueError
+        If a record has no such metric.
     """
-    return pd.DataFrame(
-        [record.experiment.model_dump() | record.metrics[group][metric].model_dump() for record in found]
-    )
+    rows = []
+    for record in found:
+        where = record.experiment.model_dump(exclude={"study", "variant"})
+        rows.append({STUDY.axis: record.experiment.variant, **where, **interval(record, metric, group).model_dump()})
+    return pd.DataFrame(rows)
 
 
 def recorded(methods: Iterable[str], profile: str = "study") -> pd.DataFrame:
@@ -141,14 +339,28 @@ def recorded(methods: Iterable[str], profile: str = "study") -> pd.DataFrame:
     StoreError
         If there are no recorded runs of the profile.
     """
-    wanted = set(methods)
-    found = recommended(records.recorded(profile))
-    return table(r for r in found if r.experiment.method in wanted and r.experiment.seed == 0)
+    found = recommended(records.frame(STUDY.name, profile))
+    return found[found["method"].isin(set(methods)) & (found["seed"] == 0)].reset_index(drop=True)
 
 
-def recommended(found: Iterable[Record]) -> list[Record]:
-    """Those records that are by the recommended split of their benchmark."""
-    return [r for r in found if r.experiment.split == benchmarks.get(r.experiment.benchmark).splits[0]]
+def recommended(frame: pd.DataFrame, metric: str = "auroc", group: str = "target") -> pd.DataFrame:
+    """One metric by the recommended split of each benchmark.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of this study.
+    metric, group : str
+        See :func:`table`.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`table`.
+    """
+    split = {name: benchmarks.get(name).splits[0] for name in frame["benchmark"].unique()}
+    rows = frame[(frame["metric"] == metric) & (frame["group"] == group)]
+    return rows[rows["split"] == rows["benchmark"].map(split)].drop(columns=["metric", "group"])
 
 
 def by_group(record: Record, store: Store | None = None) -> pd.DataFrame:
@@ -231,178 +443,7 @@ def _within_group(table: pd.DataFrame, target_classes: Sequence[str], n_bootstra
         return None
 
 
-def code(method: str) -> Code:
-    """The code that a detector's records depend on."""
-    return code_of(f"{__name__}:Plan.compute", detectors.place(method))
-
-
-class Plan:
-    """One experiment with everything it depends on resolved, and its key."""
-
-    def __init__(self, experiment: Experiment):
-        self.experiment = experiment
-        self.profile = profiles.get(experiment.profile)
-        self.benchmark = benchmarks.get(experiment.benchmark)
-        if experiment.split not in self.benchmark.splits:
-            raise ValueError(
-                f"{experiment.benchmark} has no split {experiment.split!r}; choose from "
-                f"{', '.join(self.benchmark.splits)}."
-            )
-        self.category = _category(experiment.benchmark, experiment.category, self.profile.limit)
-        self.detector = detectors.make(experiment.method, seed=experiment.seed, memory_bank=self.profile.memory_bank)
-        if self.detector.kind != "pooled" and not self.benchmark.pictures:
-            raise ValueError(
-                f"{experiment.benchmark} gives one feature vector an image: {experiment.method} needs pictures."
-            )
-        self.image_size = (
-            pixels.SIDE if self.detector.kind == "pixels" else self.category.input_side(self.profile.image_size)
-        )
-        self.settings = self.profile.model_dump(include=set(_SIZES)) | {"image_size": self.image_size}
-        if not self.benchmark.pictures:
-            self.settings |= {"backbone": "as the benchmark gives them", "image_size": 0}
-        self.code = code(experiment.method)
-        self.data = digest([self.category.fingerprint, self.benchmark.protocol])
-        self.weights = _weights_hash(self.profile.backbone) if self.benchmark.pictures else "none"
-        self.key = digest([experiment.model_dump(), self.settings, self.code.hash, self.data, self.weights])
-
-    def compute(self, store: Store, used: set[str]) -> tuple[Record, pd.DataFrame]:
-        """Run the experiment; ``used`` are the engines that have run when it is over."""
-        annotations = self.category.annotations.open()
-        folds = SPLITS[self.experiment.split](annotations, self.experiment.seed)
-        clock = _Clock()
-        features = features_for(self.detector.kind, self.detector.levels, self.profile, self.category, store)
-        clock.lap("features")
-        parts, heat, n_duplicates = [], [], 0
-        for number, fold in enumerate(folds):
-            self.detector.fit(features.take(fold.train))
-            clock.lap("fit")
-            scored = features.take(fold.test)
-            if isinstance(self.detector, Localiser):
-                score, maps = self.detector.scored(scored)
-                # Without masks there is nothing to compare them with, and they take gigabytes of a large benchmark.
-                if self.category.annotations.has_masks:
-                    heat.append(maps)
-            else:
-                score = self.detector.anomaly_score(scored)
-            part = annotations.iloc[fold.test][["id", "group", "anomaly_class", "grade"]]
-            parts.append(part.assign(fold=number, row=fold.test, score=score))
-            clock.lap("score")
-            if self.benchmark.pictures:
-                n_duplicates += len(duplicates(self.category.images, fold.train, fold.test))
-        result = pd.concat(parts, ignore_index=True)
-        metrics = self._metrics(result, heat, store)
-        clock.lap("evaluate")
-        record = Record(
-            key=self.key,
-            experiment=self.experiment,
-            settings=self.settings,
-            metrics=metrics,
-            counts={str(name): int(n) for name, n in result["anomaly_class"].value_counts().items()},
-            fitted_on=tuple(len(fold.train) for fold in folds),
-            duplicates=n_duplicates,
-            note=self._note(annotations),
-            provenance=Provenance.now(self.code, self.data, self.weights, used, clock.laps),
-        )
-        return record, result.drop(columns="row")
-
-    def _metrics(self, result: pd.DataFrame, heat: list[np.ndarray], store: Store) -> dict[str, dict[str, Interval]]:
-        """All that a record holds (see :class:`Record`); ``heat`` are the maps of a localiser, fold by fold."""
-        targets, bootstrap = self.benchmark.target_classes, self.profile.bootstrap
-        metrics = evaluate_table(result, targets, "fold", bootstrap, cluster="group" if _clustered(result) else None)
-        within = _within_group(result, targets, bootstrap)
-        if within:
-            metrics["within group"] = within
-        if self.experiment.split != GROUPED and GROUPED in self.benchmark.splits:
-            metrics["minus grouped"] = self._minus_grouped(result, store)
-        if heat:
-            metrics["pixel"] = self._localisation(result, np.concatenate(heat))
-        return metrics
-
-    def _minus_grouped(self, result: pd.DataFrame, store: Store) -> dict[str, Interval]:
-        """By how much the split flatters: headline metrics minus those of the grouped split, on the same images."""
-        grouped = run(self.experiment.model_copy(update={"split": GROUPED}), store)
-        targets = self.benchmark.target_classes
-        return _paired(_headline(result, targets), _targets(grouped, store), "fold", self.profile.bootstrap)
-
-    def _localisation(self, result: pd.DataFrame, heat: np.ndarray) -> dict[str, Interval]:
-        """Pixel metrics at the network's input size, over normal images and those with a mask."""
-        masks = self.category.masks(result["row"].to_numpy(), self.image_size)
-        known = [index for index, mask in enumerate(masks) if mask is not None]
-        part = result.iloc[known]
-        return localisation(
-            [pixel_scores(heat[index], self.image_size).astype(np.float32) for index in known],
-            [mask for mask in masks if mask is not None],
-            self.profile.bootstrap,
-            strata=part["fold"].to_numpy(),
-            clusters=part["group"].to_numpy() if _clustered(part) else None,
-        )
-
-    def _note(self, annotations: pd.DataFrame) -> str:
-        """What the numbers must be read with: the benchmark's own note, and counts that are not the published ones."""
-        notes = [self.category.note] if self.category.note else []
-        published = self.benchmark.published(self.category.name)
-        if published and not self.profile.limit:
-            is_normal = annotations["anomaly_class"] == NORMAL
-            here = int(is_normal.sum()), int((~is_normal).sum())
-            there = published[NORMAL], sum(published.values()) - published[NORMAL]
-            if here != there:
-                notes.append(f"{here[0]} normal and {here[1]} anomalous images; published: {there[0]} and {there[1]}")
-        return "; ".join(notes)
-
-
-_SIZES = ("backbone", "image_size", "images_per_category", "bootstrap", "memory_bank")
-
-
-def features_for(
-    kind: Kind,
-    levels: tuple[str, ...] | None,
-    profile: profiles.Profile,
-    category: Category,
-    store: Store | None = None,
-) -> Features:
-    """Features of a category as a detector of ``kind`` needs them, at the profile's size.
-
-    Parameters
-    ----------
-    kind : {"pooled", "maps", "pixels", "both"}
-    levels : tuple of str, optional
-        Whose maps are taken, see ``inputs.view``.
-    """
-    if isinstance(category.content, Features):
-        return category.content
-    side = category.input_side(profile.image_size)
-    return view(kind, category.images, pretrained(profile.backbone), side, store or Store(), levels)
-
-
-@lru_cache(maxsize=8)
-def _weights_hash(name: str) -> str:
-    return backbones.weights_hash(name)
-
-
-@lru_cache(maxsize=8)
-def _category(benchmark: str, category: str, limit: int | None) -> Category:
-    return benchmarks.get(benchmark).load(category, limit)
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
-        self._last = now
-
-
-def export(found: Iterable[Record], folder: Path) -> int:
-    """Copy records (without scores) as one JSON file each, whole or not at all, for ``results/``; returns how many."""
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 0
-    for record in found:
-        with atomic.writing(folder / f"{record.experiment.slug}.json", force=True) as path:
-            path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        number += 1
-    return number
+STUDY = Study(
+    "detection", request, tuple(detectors.methods()), "gaussian", lambda method: (method,), axis="method", by_split=True
+)
+run = STUDY.run

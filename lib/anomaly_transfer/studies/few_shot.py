@@ -176,5 +176,5 @@ def _fitted(x: np.ndarray, chosen: dict) -> RidgeClassifier:
     return RidgeClassifier(alpha=1.0).fit(x[rows], labels)
 
 
-STUDY = Study("few_shot", request, starts.STARTS, "imagenet", axis="start")
+STUDY = Study("few_shot", request, starts.STARTS, "imagenet", axis="start", work=protocol.self_supervised)
 run = STUDY.run

@@ -1,6 +1,6 @@
 """What fine-tuning on normal images does to detection: the experiments of Part II.
 
-In each fold a network is fine-tuned on normal images (``mahalanobis.tune``, which cannot read a label). Only then are the
+In each fold a network is fine-tuned on normal images (``mahalanobis.tune``, which reads no label). Only then are the
 labels of the test images opened, and the test AUROC of every epoch is revealed. All stopping rules are read off the
 same run. Explained in the chapter *Fine-tuning without forgetting*.
 """
@@ -20,14 +20,15 @@ from anomaly_transfer import benchmarks, profiles, similarity
 from anomaly_transfer.benchmarks.base import Category, evenly_spaced
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.data.images import Images
-from anomaly_transfer.data.splits import Fold
+from anomaly_transfer.data.splits import N_FOLDS, Fold
 from anomaly_transfer.metrics.ranking import evaluate, paired_difference
 from anomaly_transfer.networks.backbones import Backbone, pretrained
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
-from anomaly_transfer.studies import base
-from anomaly_transfer.studies.base import Request, Study
+from anomaly_transfer.studies import base, protocol
+from anomaly_transfer.studies.base import Request, Study, Work
 from anomaly_transfer.studies.protocol import clusters_of, folds, parted
+from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping, loop, mahalanobis, pseudo_anomalies
 from anomaly_transfer.training.loop import Tuning
 from anomaly_transfer.training.mahalanobis import Recipe
@@ -290,5 +291,17 @@ RULES: dict[str, Rule] = {
     ORACLE: _by_test,
 }
 
-STUDY = Study("tuned", request, VARIANTS, DEFAULT)
+
+def work(experiment: Experiment, sizes: Profile) -> Work:
+    """One training a fold."""
+    n_folds = sizes.tuned_folds or (1 if benchmarks.get(experiment.benchmark).splits[0] == "official" else N_FOLDS)
+    number = protocol.at_hand(experiment, 0 if experiment.variant == MORE else sizes.tuned_images)
+    images = number // (4 if experiment.variant == FEWER else 1)
+    epochs = sizes.tuned_epochs * (3 if experiment.variant == LONGER else 1)
+    # Gaussians are estimated after an epoch, and again when it is tested.
+    looked = 2 * images + protocol.validated(number) + 2 * protocol.at_hand(experiment, sizes.tuned_test)
+    return Work("tuned_image_size", images, epochs, n_folds, looked)
+
+
+STUDY = Study("finetuning", request, VARIANTS, DEFAULT, work=work, memory=("tuned",))
 run = STUDY.run

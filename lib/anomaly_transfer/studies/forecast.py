@@ -8,7 +8,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
@@ -17,53 +16,23 @@ import torch
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from anomaly_transfer import benchmarks, profiles
-from anomaly_transfer.data.annotations import NORMAL
-from anomaly_transfer.data.splits import N_FOLDS
+from anomaly_transfer import benchmarks, profiles, studies
 from anomaly_transfer.device import default_device
 from anomaly_transfer.networks import backbones
 from anomaly_transfer.profiles import Profile
-from anomaly_transfer.studies import base, decisions, deep_one_class, finetuning, plan, protocol, records
-from anomaly_transfer.training import pseudo_anomalies
+from anomaly_transfer.settings import results_folder
+from anomaly_transfer.studies import plan, records
+from anomaly_transfer.studies.base import SELF_SUPERVISED, Work
 from anomaly_transfer.training.starts import TRAINING_SIZE
 
 #: Sides of the network's input at which a job may pass images: sizes of the profile, and one that is the same at all.
 SIDES = ("image_size", "tuned_image_size", "oneclass_image_size")
-SELF_SUPERVISED = "self-supervised"
 #: Methods that search a memory of patches, whose size is another of the profile's.
 SEARCHED = ("patch-memory", "combined")
 #: Images passed together: one alone has no variance for a batch norm on the last map of a small input.
 BATCH = 2
 GIGABYTE = 1e9
 HOUR = 3600
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a job that trains a network passes through it.
-
-    Attributes
-    ----------
-    side : str or None
-        Of the input, one of :data:`SIDES` or :data:`SELF_SUPERVISED`; None for the small network, which is the same at
-        every profile.
-    images, epochs, folds : int
-        Images of an epoch with their gradients back.
-    looked : int
-        Images of an epoch that are looked at only: to estimate, to validate and to test.
-    trained : bool
-        Whether gradients go back; not where a head alone is trained.
-    kept : bool
-        Whether the network of every epoch is kept, and not the last alone.
-    """
-
-    side: str | None
-    images: int
-    epochs: int
-    folds: int = 1
-    looked: int = 0
-    trained: bool = True
-    kept: bool = True
 
 
 class Units(BaseModel):
@@ -163,12 +132,13 @@ def forecast(profile: str, units_of: dict[str, Units], recorded: str = "study") 
         for length in (4, 2, 1):
             seconds[key[:length]] += taken
     rows = []
-    for job in plan.jobs(profile, everywhere=True):
+    for job in plan.experiments(profile, everywhere=True):
         exact = (job.study, job.variant, job.benchmark, job.category)
         levels = [seconds[key] for key in (exact, exact[:2], exact[:1]) if key in seconds]
         if not levels:
             raise ValueError(f"Nothing of the study {job.study!r} is recorded, so its time cannot be forecast.")
-        base = statistics.median(levels[0]) * max(1, len(job.splits))
+        base = statistics.median(levels[0])
+        work_of = studies.get(job.study).work
         kept, work = 0.0, work_of(job, now)
         if work is not None:
             growth = grown(work_of(job, then), work, units_of[recorded], units_of[profile])
@@ -190,7 +160,7 @@ def coverage(profile: str) -> pd.DataFrame:
     here = _recorded_seconds(profile)
     rows = [
         (job.study, job.benchmark, (job.study, job.variant, job.benchmark, job.category, job.seed) in here)
-        for job in plan.jobs(profile, everywhere=True)
+        for job in plan.experiments(profile, everywhere=True)
     ]
     found = pd.DataFrame(rows, columns=["study", "benchmark", "recorded"])
     return found.pivot_table(index="study", columns="benchmark", values="recorded", sort=False)
@@ -202,7 +172,7 @@ def features_gigabytes(units_at: Units) -> float:
     Benchmarks whose authors give no number of images (small ones) are left out.
     """
     images = 0
-    for name in {job.benchmark for job in plan.jobs("study", everywhere=True)}:
+    for name in {job.benchmark for job in plan.experiments("study", everywhere=True)}:
         known = benchmarks.get(name)
         counts = [sum((known.published(category) or {}).values()) for category in known.categories]
         # One-class sets are one set of pictures, seen ten times.
@@ -211,59 +181,12 @@ def features_gigabytes(units_at: Units) -> float:
 
 
 def _recorded_seconds(profile: str) -> dict[tuple[str, str, str, str, int], list[float]]:
-    """Seconds of the recorded runs of each job, by (study, variant, benchmark, category, seed)."""
+    """Seconds of the recorded experiments, by (study, variant, benchmark, category, seed)."""
     found: dict[tuple[str, str, str, str, int], list[float]] = defaultdict(list)
-    for record in records.recorded(profile):
+    for record in records.load(results_folder() / profile):
         e = record.experiment
-        key = ("run", e.method, e.benchmark, e.category, e.seed)
-        found[key].append(sum(record.provenance.seconds.values()))
-    for study in plan.MODULES:
-        for table in base.recorded(profile, study) if study != "run" else ():
-            c = table.coordinates
-            which = c["variant"] if "variant" in c else c["start"]
-            key = (study, str(which), str(c["benchmark"]), str(c["category"]), int(c["seed"]))
-            found[key].append(table.provenance.seconds["all"])
+        found[e.study, e.variant, e.benchmark, e.category, e.seed].append(sum(record.provenance.seconds.values()))
     return found
-
-
-def work_of(job: plan.Job, sizes: Profile) -> Work | None:
-    """What a job passes through a network that it trains, at the sizes of a profile; None if it trains none."""
-    known = benchmarks.get(job.benchmark)
-    # Where the authors of the data give no number, as many as the largest profile with a limit takes.
-    at_hand = (known.published(job.category) or {}).get(NORMAL) or 400
-
-    def images(most: int) -> int:
-        return min(most or at_hand, at_hand)
-
-    def validated(number: int) -> int:
-        """Held-out images and, for each kind, their stand-ins."""
-        low, high = protocol.HELD_OUT_BOUNDS
-        return (1 + len(pseudo_anomalies.KINDS)) * min(high, max(low, round(protocol.HELD_OUT_SHARE * number)))
-
-    if job.study == "twins" or job.variant.endswith("+normal"):
-        return Work(SELF_SUPERVISED, images(sizes.self_supervised_images), sizes.self_supervised_epochs, kept=False)
-    if job.study in ("tuned", "localised"):
-        folds = sizes.tuned_folds or (1 if known.splits[0] == "official" else N_FOLDS)
-        number = images(0 if job.variant == finetuning.MORE else sizes.tuned_images)
-        trained = number // (4 if job.variant == finetuning.FEWER else 1)
-        epochs = sizes.tuned_epochs * (3 if job.variant == finetuning.LONGER else 1)
-        # Gaussians are estimated after an epoch, and again when it is tested.
-        looked = 2 * trained + validated(number) + 2 * images(sizes.tuned_test)
-        return Work("tuned_image_size", trained, epochs, folds, looked)
-    number, epochs = images(sizes.oneclass_images), sizes.oneclass_epochs
-    looked = validated(number) + 2 * images(sizes.oneclass_test)
-    if job.study == "oneclass":
-        if job.variant == deep_one_class.WHOLE:
-            return Work(None, at_hand, epochs, looked=validated(at_hand) + 2 * at_hand)
-        if deep_one_class.RECIPES[job.variant][0] == deep_one_class.SCRATCH:
-            return Work(None, number, deep_one_class.LONGER * epochs, looked=looked)
-        return Work("oneclass_image_size", number, epochs, looked=looked)
-    if job.study == "supervised":
-        whole = not job.variant.endswith("-head")
-        return Work("oneclass_image_size", number, epochs, looked=validated(number), trained=whole)
-    if job.study == "cracks" and job.variant == decisions.NETWORK:
-        return Work("image_size", number, epochs, looked=validated(number))
-    return None
 
 
 def grown(then: Work | None, now: Work, units_then: Units, units_now: Units) -> float:

@@ -366,5 +366,13 @@ def _rows(
     return found
 
 
-STUDY = Study("labelled", request, starts.STARTS, "imagenet", lambda start: (*LABEL_FREE, ON_PIXELS), axis="start")
+STUDY = Study(
+    "linear_probe",
+    request,
+    starts.STARTS,
+    "imagenet",
+    lambda start: (*LABEL_FREE, ON_PIXELS),
+    axis="start",
+    work=protocol.self_supervised,
+)
 run = STUDY.run

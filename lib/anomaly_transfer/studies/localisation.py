@@ -222,5 +222,13 @@ def _named(gain: Interval) -> dict[str, float]:
     return {"gain": gain.value, "gain low": gain.low, "gain high": gain.high}
 
 
-STUDY = Study("localised", request, finetuning.VARIANTS, finetuning.DEFAULT, lambda variant: DETECTORS)
+STUDY = Study(
+    "localisation",
+    request,
+    finetuning.VARIANTS,
+    finetuning.DEFAULT,
+    lambda variant: DETECTORS,
+    work=finetuning.work,
+    memory=("tuned", "localised"),
+)
 run = STUDY.run

@@ -489,5 +489,5 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(near=rows["low"] > NEAR, nearer=rows["low"] > 0, differs=p_adjusted < ALPHA)
 
 
-STUDY = Study("relations", request, starts.STARTS, "imagenet", axis="start")
+STUDY = Study("normal_similarity", request, starts.STARTS, "imagenet", axis="start", work=protocol.self_supervised)
 run = STUDY.run

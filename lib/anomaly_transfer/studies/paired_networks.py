@@ -23,8 +23,9 @@ from anomaly_transfer.networks.backbones import Backbone
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, protocol
-from anomaly_transfer.studies.base import Request, Study
+from anomaly_transfer.studies.base import SELF_SUPERVISED, Request, Study, Work
 from anomaly_transfer.studies.protocol import Domains
+from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import starts
 
 #: The measure that is tested against its null; all others are shown beside it.
@@ -130,5 +131,11 @@ def _related(
     return rows
 
 
-STUDY = Study("twins", request, ("imagenet", "random"), "imagenet", axis="start")
+def work(experiment: Experiment, sizes: Profile) -> Work:
+    """Self-supervision, one network after the other."""
+    images = protocol.at_hand(experiment, sizes.self_supervised_images)
+    return Work(SELF_SUPERVISED, images, sizes.self_supervised_epochs, kept=False)
+
+
+STUDY = Study("paired_networks", request, ("imagenet", "random"), "imagenet", axis="start", work=work)
 run = STUDY.run

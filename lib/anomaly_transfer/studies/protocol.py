@@ -19,6 +19,10 @@ from anomaly_transfer.benchmarks.surfaces import CONTROL
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.data.splits import N_FOLDS, SPLITS, Fold
 from anomaly_transfer.errors import DataError
+from anomaly_transfer.profiles import Profile
+from anomaly_transfer.studies.base import SELF_SUPERVISED, Work
+from anomaly_transfer.studies.records import Experiment
+from anomaly_transfer.training import pseudo_anomalies
 
 #: At most so many images of each class on either side.
 MOST = 200
@@ -226,3 +230,27 @@ def drawn(types: Sequence[np.ndarray], k: int, rng: np.random.Generator) -> np.n
     turns = max(map(len, shuffled))
     rows = [shuffled[number][turn] for turn in range(turns) for number in order if turn < len(shuffled[number])]
     return np.array(rows[:k])
+
+
+def at_hand(experiment: Experiment, most: int) -> int:
+    """The number of normal images that an experiment has, and at most ``most`` (0: no limit).
+
+    Where the authors of the data give no number, as many as the largest profile with a limit takes.
+    """
+    known = benchmarks.get(experiment.benchmark)
+    there = (known.published(experiment.category) or {}).get(NORMAL) or 400
+    return min(most or there, there)
+
+
+def validated(n: int) -> int:
+    """The number of held-out images that ``n`` normal images leave and, for each kind, of their stand-ins."""
+    low, high = HELD_OUT_BOUNDS
+    return (1 + len(pseudo_anomalies.KINDS)) * min(high, max(low, round(HELD_OUT_SHARE * n)))
+
+
+def self_supervised(experiment: Experiment, sizes: Profile) -> Work | None:
+    """What an experiment trains whose variant is where its network starts."""
+    if not experiment.variant.endswith("+normal"):
+        return None
+    images = at_hand(experiment, sizes.self_supervised_images)
+    return Work(SELF_SUPERVISED, images, sizes.self_supervised_epochs, kept=False)

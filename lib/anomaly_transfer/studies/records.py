@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from anomaly_transfer import atomic
 from anomaly_transfer.errors import StoreError
-from anomaly_transfer.metrics.bootstrap import Interval
 from anomaly_transfer.provenance import Provenance
 from anomaly_transfer.settings import results_folder
 
-RECORD, SCORES = "record.json", "scores.csv"
+DIGITS = 5
 
 
 class Experiment(BaseModel):
-    """What is asked: the coordinates of one record."""
+    """What is asked: the coordinates of one record.
+
+    Attributes
+    ----------
+    study : str
+        See :func:`anomaly_transfer.studies.names`.
+    variant : str
+        One of the study's.
+    benchmark, category : str
+    split : str
+        How images are divided; empty where the study has a division of its own.
+    seed : int
+    profile : str
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: str
+    study: str
+    variant: str
     benchmark: str
     category: str
-    split: str
+    split: str = ""
     seed: int
     profile: str
 
     @property
     def slug(self) -> str:
-        """A readable, unique file name."""
-        return "__".join(str(value) for value in self.model_dump().values())
+        """Unique in a study and a profile, and a file name."""
+        parts = (self.variant, self.benchmark, self.category, self.split, str(self.seed))
+        return "__".join(part for part in parts if part)
+
+    @property
+    def name(self) -> str:
+        """Unique in a profile."""
+        return f"{self.study}/{self.slug}"
 
 
 class Record(BaseModel):
@@ -42,89 +62,61 @@ class Record(BaseModel):
     key : str
         Hash of experiment, settings, code, data and weights: the record is stale when it changes.
     experiment : Experiment
+    axis : str
+        What a variant of this study is; in :meth:`frame` the name of its column.
     settings : dict
         The profile's sizes at the time.
-    metrics : dict
-        ``target`` (headline), ``within group`` (the same, images compared within their group), ``minus grouped``
-        (headline minus that of the grouped split, each image with those that one model scored), ``all``, each anomaly
-        class, ``grade`` and, with masks and a detector that localises, ``pixel``; each to metric name and Interval.
-    counts : dict of str to int
-        Scored images by anomaly class.
-    fitted_on : tuple of int
-        Normal training images of each fold.
-    duplicates : int
-        Scored images that are identical, byte for byte, to one that their model was fitted on.
     note : str
         What the numbers must be read with, e.g. that the data are a compressed copy.
+    facts : dict
+        What is no measurement, e.g. how many images there were; each study says which.
+    columns, rows : list
+        What was measured, floats to five significant digits.
     provenance : Provenance
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = 2
     key: str
     experiment: Experiment
-    settings: dict[str, int | str]
-    metrics: dict[str, dict[str, Interval]]
-    counts: dict[str, int]
-    fitted_on: tuple[int, ...] = ()
-    duplicates: int = 0
+    axis: str = "variant"
+    settings: dict[str, str | int]
     note: str = ""
+    facts: dict[str, int | list[int] | dict[str, int]] = {}
+    columns: list[str]
+    rows: list[list[str | float | int | None]]
     provenance: Provenance
 
-
-def write(folder: Path, record: Record, scores: pd.DataFrame) -> None:
-    """Write ``record.json`` and ``scores.csv`` into an existing folder."""
-    (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    scores.to_csv(folder / SCORES, index=False)
-
-
-def read(folder: Path) -> Record:
-    """Read a record.
-
-    Raises
-    ------
-    StoreError
-        If it is missing, damaged or of another schema.
-    """
-    try:
-        return Record.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise StoreError(
-            f"The record in {folder} cannot be read ({error}): remove the folder and run again."
-        ) from error
+    def frame(self) -> pd.DataFrame:
+        """The rows, with the coordinates as further columns."""
+        # Without the split where there is none.
+        where = self.experiment.model_dump(exclude={"study", "variant"}, exclude_defaults=True)
+        return pd.DataFrame(self.rows, columns=self.columns).assign(**{self.axis: self.experiment.variant}, **where)
 
 
-def read_scores(folder: Path) -> pd.DataFrame:
-    """The record's scores, one row an image: id, group, anomaly_class, grade, fold, score."""
-    return pd.read_csv(folder / SCORES)
+def rows_of(frame: pd.DataFrame) -> list[list[str | float | int | None]]:
+    """Rows as a record has them: floats to five significant digits, and nothing for NaN."""
+    return [[_short(value) for value in row] for row in frame.itertuples(index=False)]
 
 
-def recorded(profile: str, benchmark: str | None = None) -> list[Record]:
-    """The runs recorded under ``results/`` for a profile: in the package's wheel, or in the repository.
+def export(found: Iterable[Record], folder: Path) -> None:
+    """Write records into the folder of a profile, ``STUDY/SLUG.json`` each, whole or not at all."""
+    for record in found:
+        (folder / record.experiment.study).mkdir(parents=True, exist_ok=True)
+        with atomic.writing(folder / f"{record.experiment.name}.json", force=True) as path:
+            path.write_text(record.model_dump_json() + "\n", encoding="utf-8")
+
+
+def load(folder: Path, study: str = "*") -> list[Record]:
+    """The records in the folder of a profile, sorted by name.
 
     Parameters
     ----------
-    profile : str
-    benchmark : str, optional
-        Only those on this benchmark.
-
-    Raises
-    ------
-    StoreError
-        If there are none.
-    """
-    folder = results_folder() / profile
-    found = load_folder(folder) if folder.is_dir() else []
-    found = [record for record in found if benchmark in (None, record.experiment.benchmark)]
-    if not found:
-        where = f" on {benchmark}" if benchmark else ""
-        raise StoreError(f"There are no recorded runs of the profile {profile!r}{where}: `make study` records them.")
-    return found
-
-
-def load_folder(folder: Path) -> list[Record]:
-    """All records in a folder such as ``results/study`` (one JSON file each), sorted by experiment.
+    folder : Path
+        E.g. ``results/study``.
+    study : str
+        Only those of one study.
 
     Raises
     ------
@@ -134,9 +126,51 @@ def load_folder(folder: Path) -> list[Record]:
     if not folder.is_dir():
         raise StoreError(f"There is no folder of records {folder}.")
     found = []
-    for path in folder.glob("*.json"):
+    for path in sorted(folder.glob(f"{study}/*.json")):
         try:
-            found.append(Record.model_validate(json.loads(path.read_text(encoding="utf-8"))))
+            found.append(Record.model_validate_json(path.read_bytes()))
         except ValueError as error:
             raise StoreError(f"{path} is no whole record: restore it (git checkout), or take it away.") from error
-    return sorted(found, key=lambda record: record.experiment.slug)
+    return found
+
+
+def recorded(study: str, profile: str = "study", benchmark: str | None = None) -> list[Record]:
+    """What is recorded of a study under ``results/``: in the package's wheel, or in the repository.
+
+    Parameters
+    ----------
+    study : str
+    profile : str
+    benchmark : str, optional
+        Only on this one.
+
+    Raises
+    ------
+    StoreError
+        If there is nothing, or a record is damaged.
+    """
+    folder = results_folder() / profile
+    found = load(folder, study) if folder.is_dir() else []
+    found = [record for record in found if benchmark in (None, record.experiment.benchmark)]
+    if not found:
+        where = f" on {benchmark}" if benchmark else ""
+        raise StoreError(
+            f"There are no records of the study {study!r}{where} at the profile {profile!r}: `make study` makes them."
+        )
+    return found
+
+
+def frame(study: str, profile: str = "study") -> pd.DataFrame:
+    """The rows of all records of a study, see :meth:`Record.frame` and :func:`recorded`."""
+    return pd.concat([record.frame() for record in recorded(study, profile)], ignore_index=True)
+
+
+def _short(value) -> str | float | int | None:
+    """A value as it is written: five significant digits, and nothing for NaN."""
+    if isinstance(value, str):
+        return value
+    if value is None or pd.isna(value):
+        return None
+    if float(value).is_integer():
+        return int(value)
+    return float(f"{float(value):.{DIGITS}g}")

@@ -22,10 +22,11 @@ from anomaly_transfer.networks.backbones import Backbone, pretrained
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, protocol
-from anomaly_transfer.studies.base import Request, Study
+from anomaly_transfer.studies.base import Request, Study, Work
 from anomaly_transfer.studies.deep_one_class import FROM, IMAGENET, LAST, RANDOM, SIZES, VALIDATION
 from anomaly_transfer.studies.linear_probe import ALL, EXPOSURE, N_UNRELATED, SEEN, UNSEEN
 from anomaly_transfer.studies.protocol import Domains, clusters_of, drawn, parted, usable
+from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping, loop, simclr
 from anomaly_transfer.training.classifier import LabelledRun, Recipe
 from anomaly_transfer.training.loop import NOTHING
@@ -112,7 +113,9 @@ def trained(
     held_out = images.take(held)
     # By kind, since which images are called anomalous matters.
     parts = (pictures.take(np.flatnonzero(~anomalous)), pictures.take(np.flatnonzero(anomalous)), held_out)
-    with loop.stored(store, f"{__name__}:LabelledRun", parts, start, side, recipe, seed) as folder:
+    with loop.stored(
+        store, "anomaly_transfer.training.classifier:LabelledRun", parts, start, side, recipe, seed
+    ) as folder:
         made = LabelledRun(pictures, anomalous, held_out, start, side, recipe, folder, seed)
         made.run()
     return made
@@ -152,5 +155,12 @@ def _tested(
     return found
 
 
-STUDY = Study("supervised", request, VARIANTS, DEFAULT)
+def work(experiment: Experiment, sizes: Profile) -> Work:
+    """One training for each number of labels."""
+    number = protocol.at_hand(experiment, sizes.oneclass_images)
+    whole = not experiment.variant.endswith("-head")
+    return Work("oneclass_image_size", number, sizes.oneclass_epochs, looked=protocol.validated(number), trained=whole)
+
+
+STUDY = Study("supervised", request, VARIANTS, DEFAULT, work=work, memory=("oneclass",))
 run = STUDY.run

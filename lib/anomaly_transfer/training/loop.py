@@ -334,7 +334,8 @@ def stored(
     ----------
     store : Store
     place : str
-        Where the objective is made, e.g. ``"anomaly_transfer.training.mahalanobis:tune"``: the code reached from there counts.
+        Where the objective is made, e.g. ``"anomaly_transfer.training.mahalanobis:tune"``: the code reached from there
+        counts.
     images : sequence of Images
         All that are looked at, in a fixed order: to train on, held out, of reference.
     start, image_size, recipe, seed
