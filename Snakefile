@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from anomaly_transfer import fingerprint, places, profiles
+from anomaly_transfer import fingerprint, profiles, settings
 
 PROFILE = profiles.get(config.get("profile")).name
 CHAPTERS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
@@ -35,8 +35,8 @@ SHARED = {
     "profile": profiles.get(PROFILE).model_dump(),
     "executed by": fingerprint.file_hash("book/tools/execute.py"),
     "packages": {package: fingerprint.distribution_hash(package) for package in PACKAGES},
-    "data": fingerprint.listing_hash(places.data_folder()),
-    "records": [fingerprint.tree_hash(f"results/{folder}") for folder in ("study", "tables")],
+    "data": fingerprint.listing_hash(settings.data_folder()),
+    "records": fingerprint.tree_hash("results/study"),
 }
 
 
@@ -46,7 +46,7 @@ def chapter_fingerprint(name):
     Of fetched data sets the names count: the sets themselves are fixed by their checksums.
     """
     source = Path(f"notebooks/{name}.py").read_text(encoding="utf-8")
-    modules = fingerprint.imported_modules(source)
+    modules = fingerprint.imported_modules(source, packages=False)
     return fingerprint.digest(
         {
             "notebook": fingerprint.file_hash(f"notebooks/{name}.ipynb"),

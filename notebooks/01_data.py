@@ -206,7 +206,7 @@ figure = plots.intervals(steps, row="test", hue="detector", column="category")
 
 # %% tags=["hide-input"]
 by = {
-    (r.experiment.split, r.experiment.category, r.experiment.method): r
+    (r.experiment.split, r.experiment.category, r.experiment.variant): r
     for r in records
 }
 leak = {
@@ -224,7 +224,7 @@ pd.DataFrame(
 
 # %% tags=["remove-input"]
 value = {
-    split: by[split, "mono", "gaussian"].metrics["within group"]["auroc"]
+    split: detection.interval(by[split, "mono", "gaussian"], group="within group")
     for split in ("matched", "grouped")
 }
 glue("matched-mono", value["matched"].value)

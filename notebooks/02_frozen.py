@@ -32,6 +32,7 @@ from anomaly_transfer import benchmarks, detectors, profiles
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.data.splits import grouped_folds
 from anomaly_transfer.detectors.base import pixel_scores
+from anomaly_transfer.features import cached
 from anomaly_transfer.features.extraction import level_strides
 from anomaly_transfer.metrics import aggregate
 from anomaly_transfer.networks import backbones
@@ -135,8 +136,12 @@ fold = grouped_folds(table)[0]
 some_normal = fold.train[:: max(1, len(fold.train) // 40)]
 defective = [row for row in fold.test if table["anomaly_class"][row] == "p = 1"][:3]
 reference, unusual = (
-    Store().features(
-        cells["poly"].images[rows], backbone, settings.image_size, backbone.levels
+    cached.features(
+        Store(),
+        cells["poly"].images[rows],
+        backbone,
+        settings.image_size,
+        backbone.levels,
     )
     for rows in (some_normal, defective)
 )
@@ -197,7 +202,7 @@ figure = plots.intervals(frame, row="detector", hue="split", column="category")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Paired difference in AUROC of five detectors against the Gaussian, with intervals, for mono and poly"}, "figure": {"name": "fig-paired", "caption": "AUROC minus that of the Gaussian (sum of levels), paired on the same cells; dashed: no difference. Grouped split. (Data: ELPV.)"}}
 grouped = {
-    (r.experiment.category, r.experiment.method): r
+    (r.experiment.category, r.experiment.variant): r
     for r in records
     if r.experiment.split == "grouped"
 }
@@ -257,7 +262,10 @@ shown.loc[list(methods.values())].rename_axis(index=None, columns=None)
 # %% tags=["hide-input"]
 doubtful = ("p = 1/3", "p = 2/3", "p = 1")
 by_grade = {
-    m: {kind: grouped[m, "gaussian"].metrics[kind]["auroc"] for kind in doubtful}
+    m: {
+        kind: detection.interval(grouped[m, "gaussian"], group=kind)
+        for kind in doubtful
+    }
     for m in elpv.categories
 }
 pd.DataFrame(
@@ -334,8 +342,8 @@ figure = plots.image_sheet(sheets, size=1.3, aspect=2)
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC with intervals of six detectors from the recorded runs, on mono and poly cells, for the grouped and the random split"}, "figure": {"name": "fig-recorded", "caption": "Recorded study runs: AUROC for certain defects against normal cells of the same run; mean over seeds of the value and of the ends of its 95 % interval. (Data: ELPV.)"}}
 recorded = [
     record
-    for record in recorded_runs("study", "elpv")
-    if record.experiment.method in methods
+    for record in recorded_runs("detection", benchmark="elpv")
+    if record.experiment.variant in methods
     and record.experiment.split in ("grouped", "random")
 ]
 study = aggregate.mean_over_seeds(detection.table(recorded, group="within group"))

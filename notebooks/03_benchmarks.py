@@ -38,7 +38,7 @@ from anomaly_transfer.studies.records import recorded as recorded_runs
 plots.use_style()
 settings = profiles.get(profile)
 known = {name: benchmarks.get(name) for name in benchmarks.names()}
-recorded = recorded_runs("study")
+recorded = recorded_runs("detection")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
@@ -103,7 +103,7 @@ leaks = [
     record
     for record in recorded
     if record.experiment.benchmark in grouped_sets
-    and record.experiment.method in names
+    and record.experiment.variant in names
     and record.experiment.split in ("random", "matched", "grouped")
 ]
 
@@ -133,7 +133,8 @@ figure = plots.intervals(leak_scores, row="where", hue="split", column="detector
 # %% tags=["hide-input"]
 flattery = named(
     detection.table(
-        [r for r in leaks if "minus grouped" in r.metrics], group="minus grouped"
+        [r for r in leaks if "minus grouped" in detection.groups(r)],
+        group="minus grouped",
     )
 )
 flattery["text"] = plots.with_interval(flattery, "+.3f")
@@ -242,7 +243,7 @@ def by_severity(record):
 
 severity = pd.DataFrame(
     [by_severity(r) for r in drawn],
-    index=[f"{r.experiment.category}, {r.experiment.method}" for r in drawn],
+    index=[f"{r.experiment.category}, {r.experiment.variant}" for r in drawn],
 )
 severity.map("{:.2f}".format)
 
@@ -272,7 +273,7 @@ plain = [
     record
     for record in recorded
     if record.experiment.split == known[record.experiment.benchmark].splits[0]
-    and record.experiment.method in columns
+    and record.experiment.variant in columns
 ]
 baseline = aggregate.mean_over_seeds(detection.table(plain))
 by_method = baseline.pivot_table(
@@ -339,7 +340,7 @@ origin.groupby("benchmark").agg(
 # pictures of one category, metal nuts, are at hand, at 256 pixels: they are a row of the table above.)
 
 # %% tags=["hide-input"]
-features = detection.table(recorded_runs("study", "mvtec_features"))
+features = detection.table(recorded_runs("detection", benchmark="mvtec_features"))
 features = features[features["method"].isin(["gaussian", "neighbours"])]
 parts = features["category"].str.split("-", n=1, expand=True)
 features = features.assign(network=parts[0], object=parts[1])

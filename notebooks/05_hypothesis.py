@@ -34,7 +34,7 @@ from anomaly_transfer.analysis import hypothesis
 from anomaly_transfer.benchmarks import reference
 from anomaly_transfer.pages import executions, explorers, plots
 from anomaly_transfer.pages.glue import glue
-from anomaly_transfer.studies import base, normal_similarity, paired_networks
+from anomaly_transfer.studies import normal_similarity, paired_networks, records
 from anomaly_transfer.training import starts
 
 plots.use_style()
@@ -226,14 +226,12 @@ Markdown(
 # ## Real defects: recorded runs
 #
 # The same for every benchmark at hand, at the `study` profile (computed on another day; hardware and date are in the tables under
-# `results/tables`). Solar cells, magnetic tiles and cracks in roads are real damage, the last two with masks. In MNIST and
+# `results/study`). Solar cells, magnetic tiles and cracks in roads are real damage, the last two with masks. In MNIST and
 # CIFAR-10 one class is normal and every other an anomaly. Of MVTec AD we have the features of ten objects by two networks,
 # not pictures: there, the rival is the other nine objects.
 
 # %% tags=["hide-input"]
-comparisons = pd.concat(
-    table.frame() for table in base.recorded("study", "relations")
-)
+comparisons = records.frame("normal_similarity")
 recorded = normal_similarity.verdicts(comparisons)
 # Where a category is the only one of its benchmark, its name says nothing.
 single = recorded.groupby("benchmark")["category"].transform("nunique") == 1
@@ -641,7 +639,7 @@ kinds = (
     paired_networks.PHOTOGRAPHS,
     paired_networks.UNTRAINED,
 )
-longer = pd.concat(table.frame() for table in base.recorded("study", "twins"))
+longer = records.frame("paired_networks")
 longer = longer[
     (longer["measure"] == paired_networks.PRIMARY) & longer["level"].isin(upper)
 ]

@@ -28,9 +28,10 @@ import pandas as pd
 from IPython.display import Markdown
 
 from anomaly_transfer.analysis import hypothesis
+from anomaly_transfer.claims import ledger
 from anomaly_transfer.metrics import aggregate
 from anomaly_transfer.pages import executions, plots
-from anomaly_transfer.studies import base, few_shot, normal_similarity
+from anomaly_transfer.studies import few_shot, records
 from anomaly_transfer.training import simclr, starts
 
 plots.use_style()
@@ -84,7 +85,7 @@ found["where"] = found["benchmark"] + " " + found["category"]
 detection = hypothesis.detection(found)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC against number of labelled images for four starts on bricks with drawn defects"}, "figure": {"name": "fig-shots-brick", "caption": "Drawn defects on bricks: AUROC by labelled images of each class, for four starts. Dashed: chance. (Data: brick of scikit-image.)"}}
-brick = aggregate.over_draws(
+brick = aggregate.mean_over_draws(
     detection[detection["category"] == "brick"], ["start", "k"]
 )
 figure = plots.curves(
@@ -92,7 +93,7 @@ figure = plots.curves(
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "AUROC against number of labelled images for four starts on solar cells"}, "figure": {"name": "fig-shots-cells", "caption": "Polycrystalline solar cells, mean over the grades with enough labelled images to learn from: AUROC by labelled images of each class. Dashed: chance. (Data: ELPV.)"}}
-cells = aggregate.over_draws(
+cells = aggregate.mean_over_draws(
     detection[detection["category"] == "poly"], ["start", "k"]
 )
 figure = plots.curves(
@@ -107,7 +108,7 @@ figure = plots.curves(
 # %% tags=["hide-input"]
 by_draw = hypothesis.gains(found)
 by_draw["where"] = by_draw["benchmark"] + " " + by_draw["category"]
-gains = aggregate.over_draws(by_draw, ["where", "start", "k"])
+gains = aggregate.mean_over_draws(by_draw, ["where", "start", "k"])
 gains["shots"] = "k = " + gains["k"].astype(str)
 gains["start"] = "from " + gains["start"]
 
@@ -173,14 +174,14 @@ Markdown(
 # ## On every benchmark: recorded runs
 #
 # The same on all benchmarks with pictures and classes at the `study` profile: more images, longer self-supervision, larger
-# pictures; twenty draws. (Hardware and date stand in the files under `results/tables`.) All classes count here, the doubtful
+# pictures; twenty draws. (Hardware and date stand in the files under `results/study`.) All classes count here, the doubtful
 # grades of solar cells and classes of things among them. The verdicts ([from random](../book/claims/P1c-from-random.md),
 # [from ImageNet](../book/claims/P1c-from-imagenet.md)) are about certain defects only, so a data set can be open there and clear here.
 
 # %% tags=["hide-input"]
-recorded = pd.concat(table.frame() for table in base.recorded("study", "few_shot"))
+recorded = records.frame("few_shot")
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
-lines = aggregate.over_draws(
+lines = aggregate.mean_over_draws(
     hypothesis.detection(recorded), ["where", "start", "k"]
 )
 order = list(starts.STARTS).index
@@ -204,7 +205,7 @@ recorded_gains["where"] = (
     recorded_gains["benchmark"] + " " + recorded_gains["category"]
 )
 at_five = recorded_gains[recorded_gains["k"] == hypothesis.SHOTS]
-shown = aggregate.over_draws(at_five, ["where", "start"])
+shown = aggregate.mean_over_draws(at_five, ["where", "start"])
 shown["start"] = "from " + shown["start"]
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Gain in AUROC by self-supervision on normal images with five labelled images a class, with intervals, for each data set and two starts"}, "figure": {"name": "fig-gains-all", "caption": "Recorded runs: what self-supervision on normal images adds to the AUROC with five labelled images a class, paired over draws. Dashed: no gain. (Data: ELPV, magnetic tile, CrackForest, textures of scikit-image, MNIST, CIFAR-10 as a JPEG copy.)"}}
@@ -214,24 +215,20 @@ figure = plots.intervals(
 
 # %% tags=["remove-input"]
 clear = shown.assign(up=shown["low"] > 0, down=shown["high"] < 0)
-over_sets = hypothesis.claims(
-    normal_similarity.verdicts(
-        pd.concat(t.frame() for t in base.recorded("study", "relations"))
-    ),
-    recorded,
-)
-over_sets = over_sets[over_sets["claim"] == "P1.c"].set_index("what")
+findings = ledger.recorded()
+over_sets = {
+    claim.title: ledger.told(claim, findings[claim.id])
+    for claim in ledger.claims()
+    if claim.id.startswith("P1c")
+}
 Markdown(
     "Clear of zero: "
     + "; ".join(
         f"{start}, up in {part['up'].sum()} and down in {part['down'].sum()} of {len(part)} data sets"
         for start, part in clear.groupby("start", sort=False)
     )
-    + ". Mean over data sets, with an interval over data sets: "
-    + "; ".join(
-        f"{what}, {text}"
-        for what, text in plots.with_interval(over_sets, "+.3f").items()
-    )
+    + ". The mean over data sets, as [the verdicts](17_verdicts.ipynb) have it: "
+    + "; ".join(f"*{title}*, {text}" for title, text in over_sets.items())
     + "."
 )
 

@@ -31,7 +31,7 @@ from IPython.display import Markdown
 from anomaly_transfer import benchmarks, profiles
 from anomaly_transfer.analysis import ablation
 from anomaly_transfer.pages import executions, explorers, plots
-from anomaly_transfer.studies import base, finetuning, localisation, protocol
+from anomaly_transfer.studies import finetuning, localisation, protocol, records
 from anomaly_transfer.training import loop, pseudo_anomalies
 
 plots.use_style()
@@ -305,7 +305,7 @@ Markdown(
 # together.
 
 # %% tags=["hide-input"]
-recorded = pd.concat(table.frame() for table in base.recorded("study", "tuned"))
+recorded = records.frame("finetuning")
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
 default = recorded[recorded["variant"] == finetuning.DEFAULT]
 paths = ablation.paths(default)

@@ -33,7 +33,7 @@ from anomaly_transfer.analysis import ablation
 from anomaly_transfer.claims import ledger
 from anomaly_transfer.metrics import aggregate
 from anomaly_transfer.pages import executions, plots
-from anomaly_transfer.studies import base, finetuning
+from anomaly_transfer.studies import finetuning, records
 from anomaly_transfer.training import pseudo_anomalies
 
 plots.use_style()
@@ -103,7 +103,7 @@ Markdown(
 # are two, and on bricks, whose defects are drawn and whose folds are five.
 
 # %% tags=["hide-input"]
-recorded = pd.concat(table.frame() for table in base.recorded("study", "tuned"))
+recorded = records.frame("finetuning")
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
 tested = recorded[recorded["where"].isin(["elpv mono", "surfaces brick"])]
 why = pd.concat(

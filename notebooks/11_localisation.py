@@ -34,7 +34,7 @@ from anomaly_transfer.analysis import ablation
 from anomaly_transfer.metrics import aggregate
 from anomaly_transfer.pages import executions, plots
 from anomaly_transfer.store import Store
-from anomaly_transfer.studies import base, finetuning, localisation, protocol
+from anomaly_transfer.studies import finetuning, localisation, protocol, records
 from anomaly_transfer.studies.localisation import FROZEN, LAST
 
 plots.use_style()
@@ -207,7 +207,7 @@ figure = sheet(np.r_[order[:3], order[-3:]], [FROZEN, LAST])
 # its own. First what the two detectors reach without any tuning:
 
 # %% tags=["hide-input"]
-recorded = pd.concat(table.frame() for table in base.recorded("study", "localised"))
+recorded = records.frame("localisation")
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
 recorded["metric"] = recorded["metric"].map(names)
 frozen = recorded[recorded["state"] == FROZEN]

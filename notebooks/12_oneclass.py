@@ -349,13 +349,13 @@ Markdown(
 # %% tags=["hide-input"]
 times = pd.DataFrame(
     {
-        "detector": methods[record.experiment.method],
+        "detector": methods[record.experiment.variant],
         "benchmark": record.experiment.benchmark,
         "fit": record.provenance.seconds["fit"],
         "score": record.provenance.seconds["score"],
     }
-    for record in records.recorded("study")
-    if record.experiment.method in methods
+    for record in records.recorded("detection")
+    if record.experiment.variant in methods
     and record.experiment.benchmark in ("mnist", "elpv")
     and record.experiment.seed == 0
 )

@@ -37,7 +37,7 @@ from anomaly_transfer.claims import published
 from anomaly_transfer.features.extraction import level_strides
 from anomaly_transfer.pages import executions, plots
 from anomaly_transfer.store import Store
-from anomaly_transfer.studies import base, deep_one_class, detection
+from anomaly_transfer.studies import deep_one_class, detection, records
 from anomaly_transfer.training import loop
 
 plots.use_style()
@@ -316,7 +316,7 @@ Markdown(
 # 95 % intervals over test images.)
 
 # %% tags=["hide-input"]
-recorded = pd.concat(t.frame() for t in base.recorded("study", "oneclass"))
+recorded = records.frame("deep_one_class")
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
 first = recorded[(recorded["kind"] == "rule") & (recorded["seed"] == 0)]
 first = first[first["variant"] != deep_one_class.WHOLE]

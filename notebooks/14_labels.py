@@ -31,7 +31,12 @@ from IPython.display import Markdown
 from anomaly_transfer.claims import published
 from anomaly_transfer.metrics import aggregate
 from anomaly_transfer.pages import executions, explorers, plots
-from anomaly_transfer.studies import base, deep_one_class, linear_probe, supervised
+from anomaly_transfer.studies import (
+    deep_one_class,
+    linear_probe,
+    records,
+    supervised,
+)
 from anomaly_transfer.studies.linear_probe import (
     ALL,
     EXPOSURE,
@@ -146,7 +151,7 @@ Markdown(
 # has few groups, images are resampled as if they were independent, which makes bands too narrow if those of one group are alike.
 
 # %% tags=["hide-input"]
-recorded = pd.concat(t.frame() for t in base.recorded("study", "labelled"))
+recorded = records.frame("linear_probe")
 recorded["where"] = recorded["benchmark"] + " " + recorded["category"]
 effects = linear_probe.gains(recorded[recorded["seed"] == 0])
 effects["where"] = effects["benchmark"] + " " + effects["category"]
@@ -409,7 +414,7 @@ Markdown(
 # above were taken from larger ones), stopped by the stand-ins of normal images. Types seen, as far as runs are recorded:
 
 # %% tags=["hide-input"]
-deep = pd.concat(t.frame() for t in base.recorded("study", "supervised"))
+deep = records.frame("supervised")
 deep["where"] = deep["benchmark"] + " " + deep["category"]
 deep = deep[(deep["measure"] == deep_one_class.VALIDATION) & (deep["seed"] == 0)]
 trained = deep[(deep["method"] == SEEN) & (deep["k"] == ALL)]

@@ -24,6 +24,7 @@ if importlib.util.find_spec("anomaly_transfer") is None:
 profile = "laptop"  # smoke, laptop, study or full: see the preface
 
 # %% tags=["hide-input"]
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -32,10 +33,10 @@ from IPython.display import Markdown
 
 from anomaly_transfer import benchmarks, profiles
 from anomaly_transfer.data.annotations import NORMAL
-from anomaly_transfer.metrics import decision
+from anomaly_transfer.metrics import aggregate, decision
 from anomaly_transfer.metrics.ranking import evaluate
 from anomaly_transfer.pages import executions, plots
-from anomaly_transfer.studies import base, decisions
+from anomaly_transfer.studies import decisions, records
 from anomaly_transfer.studies.decisions import (
     CRACK,
     HINDSIGHT,
@@ -122,7 +123,7 @@ pd.DataFrame(
 # fitted on:
 
 # %% tags=["hide-input"]
-recorded = pd.concat(t.frame() for t in base.recorded("study", "cracks"))
+recorded = records.frame("decisions")
 recorded = recorded[recorded["benchmark"] == "crackforest"]
 order = [name for name in names if name in set(recorded["variant"])]
 sizes = pd.concat({"wall": live, "asphalt": recorded}, names=["data"])
@@ -249,10 +250,9 @@ Markdown(
 # views, with two of them to set a threshold on.
 
 # %% tags=["hide-input"]
+over_divisions = partial(aggregate.over_seeds, overlap=decisions.OVERLAP)
 curves = decisions.decided(recorded, grid, ["calibrated"])
-curves = decisions.over_divisions(
-    curves.assign(value=curves["cost"]), ["variant", "weight"]
-)
+curves = over_divisions(curves.assign(value=curves["cost"]), ["variant", "weight"])
 curves["low"] = curves["low"].clip(0)
 curves["who"] = curves["variant"].map(names)
 curves["order"] = curves["variant"].map(order.index)
@@ -270,7 +270,7 @@ figure = plots.curves(
 # %% tags=["hide-input"]
 decided = decisions.decided(recorded, list(weights.values()))
 decided["place"] = decided["weight"].map(places)
-relative = decisions.over_divisions(
+relative = over_divisions(
     decided.assign(value=decided["relative"]), ["place", "variant", "rule"]
 )
 # No cost is below zero.
@@ -390,7 +390,7 @@ for number, one_variant in enumerate(order):
     for other in order[:number]:
         step = (by_division.loc[one_variant] - by_division.loc[other]).dropna()
         step = step.stack().rename("value").rename_axis(["seed", "what"])
-        step = decisions.over_divisions(step.reset_index(), ["what"])
+        step = over_divisions(step.reset_index(), ["what"])
         step = step.set_index("what")
         sign = np.sign(step["low"]).where(step["low"] * step["high"] > 0, 0)
         both = sign[list(SCENARIOS)] * sign["AUROC"]
@@ -420,9 +420,7 @@ few = decisions.with_few(
 )
 each = few.assign(value=few["relative"])
 each = each.groupby(["variant", "rule", "k", "seed"], sort=False)["value"]
-needed = decisions.over_divisions(
-    each.mean().reset_index(), ["variant", "rule", "k"]
-)
+needed = over_divisions(each.mean().reset_index(), ["variant", "rule", "k"])
 needed["line"] = needed["variant"].map(names) + ": " + needed["rule"]
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Relative cost on asphalt by the number of labelled cracks that set the threshold, for two rules and two detectors"}, "figure": {"name": "fig-cost-few", "caption": "Relative cost by the number of labelled cracks that help to set the threshold, where a miss costs 100 false alarms and one patch in a hundred has a crack; bands: 95 % over divisions. (Data: CrackForest; recorded.)"}}
@@ -464,7 +462,7 @@ found = flagged[flagged["crack"] == 1]
 third, edges = pd.qcut(found["area"], 3, labels=False, retbins=True)
 thirds = [f"{low:.1%} to {high:.1%}" for low, high in pairwise(edges)]
 found = found.assign(third=third).groupby(["variant", "third", "seed"])
-found = decisions.over_divisions(
+found = over_divisions(
     found["flagged"].mean().rename("value").reset_index(), ["third", "variant"]
 )
 found[["low", "high"]] = found[["low", "high"]].clip(0, 1)
@@ -588,7 +586,7 @@ Markdown(
 #    envelope of such lines.
 # 2. *Look closer.* Replace `brick` by `grass` in the cells that load the wall and run the detectors. Is any of them below the cost of eyes closed?
 # 3. *Look closer.* Set `decision.FALSE_ALARM_RATE` to 0.01 and to 0.2 and decide again. At which place is each the better rule?
-# 4. *Research.* Put the concrete set into the data folder and record it: `anomaly-transfer tables cracks --benchmark concrete_cracks --variant gaussian
+# 4. *Research.* Put the concrete set into the data folder and record it: `anomaly-transfer record decisions --benchmark concrete_cracks --variant gaussian
 #    --profile study`. Its groups are blocks of file numbers of one class. What does that do to the three parts, and what would you have to know to state a cost at your
 #    own bridge's prevalence?
 #

@@ -32,7 +32,7 @@ from anomaly_transfer import benchmarks, detectors, profiles
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.data.splits import SPLITS
 from anomaly_transfer.pages import executions, plots
-from anomaly_transfer.studies import base, comparison, detection
+from anomaly_transfer.studies import comparison, detection, records
 
 plots.use_style()
 settings = profiles.get(profile)
@@ -134,9 +134,7 @@ Markdown(
 # A second round, with things as a fourth set and the mean of the heat map as a further term, came after a look at these numbers, and brought little. The patch Gaussian alone would be enough on cells and bricks, but falls far behind on the photographs of CIFAR-10: which part to trust is what the normal images did not tell.
 
 # %% tags=["hide-input"]
-study = pd.concat(
-    (t.frame() for t in base.recorded("study", "rivals")), ignore_index=True
-)
+study = records.frame("comparison")
 study["where"] = study["benchmark"] + " " + study["category"]
 more = study[study["rival"].isin(comparison.PARTS)].copy()
 more["against"] = "minus " + more["rival"].map(names)
@@ -176,9 +174,7 @@ Markdown(
 # by the neighbourhood. Times are without the network, which all share; they were recorded on the maps of larger pictures than those on which costs are measured live below.
 
 # %% tags=["hide-input"]
-peers = pd.concat(
-    (t.frame() for t in base.recorded("study", "peers")), ignore_index=True
-)
+peers = records.frame("anomalib_comparison")
 titles = {
     "anomalib-padim": "PaDiM",
     "anomalib-patchcore": "PatchCore",

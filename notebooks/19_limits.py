@@ -71,10 +71,10 @@ Markdown(
 # *job* that runs on its own.
 
 # %%
-jobs = plan.jobs("study", everywhere=True)
+jobs = plan.experiments("study", everywhere=True)
 recorded = forecast.coverage("study")
 print(jobs[0].name)
-print("anomaly-transfer", *jobs[0].words())
+print("anomaly-transfer", *plan.words(jobs[0]))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Share of the planned jobs that are recorded, by study and benchmark, as a shaded table with many gaps"}, "figure": {"name": "fig-coverage", "caption": "Share of the planned jobs that are recorded at the profile study; blank: none are planned. (Data: the recorded runs.)"}}
 figure = plots.heat_table(
@@ -158,7 +158,7 @@ pd.DataFrame(
 # **Here.** `make study` runs the plan on all cores: everything at hand the first time in a checkout, then what is stale. One part of it, or another profile:
 #
 # ```console
-# snakemake -s results/Snakefile --cores 2 --config profile=study study=tuned benchmark=magnetic_tile
+# snakemake -s results/Snakefile --cores 2 --config profile=study study=finetuning benchmark=magnetic_tile
 # ```
 #
 # **On Colab.** Open a chapter by its button and set `profile = "full"` in its second cell of code (the first installs the package), or run a job by its command as printed above. A session that ends
@@ -198,7 +198,7 @@ pd.DataFrame(
 #
 # Three that check your answer, with folded solutions: [](exercises/19_limits.ipynb). And four to try out here:
 #
-# 1. *Warm-up.* How many jobs does a sixth seed add to `tuned`, and what would it cost by {eq}`eq-forecast`?
+# 1. *Warm-up.* How many jobs does a sixth seed add to `finetuning`, and what would it cost by {eq}`eq-forecast`?
 # 2. *Look closer.* Compare the forecast for `study` (`forecast.forecast("study", units)`) with what was recorded. Where must they agree, and why is that no test of it?
 # 3. *Look closer.* Write an entry for your own images into `results/plan.yml` and price it before you run it.
 # 4. *Research.* Which half of the plan could be left out without moving a verdict? Use the recorded runs to find out, and say what you would have missed.

@@ -1,4 +1,4 @@
-"""What is written where a reader said: whole or not at all, and nothing of somebody else is lost."""
+"""What is written is there whole or not at all, and nothing of somebody else is lost where a reader said."""
 
 import errno
 import json
@@ -393,3 +393,56 @@ def test_the_old_one_is_put_back_if_its_writer_died_between(tmp_path):
     with pytest.raises(DataError, match=r"notes.txt"):
         write(tmp_path / "out", "second")
     assert content(tmp_path / "out") == {"result": "first", "notes.txt": "mine"}
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_file_of_our_own_is_whole_or_as_it_was(tmp_path, before, fails):
+    path = tmp_path / "record.json"
+    if before:
+        path.write_text(before)
+
+    def write_it():
+        with atomic.file(path) as made:
+            made.write_text("new")
+            assert made.parent == tmp_path
+            assert (path.read_text() if path.exists() else None) == before
+            if fails:
+                raise InterruptedError
+
+    if fails:
+        with pytest.raises(InterruptedError):
+            write_it()
+    else:
+        write_it()
+    assert (path.read_text() if path.exists() else None) == (before if fails else "new")
+    assert [found.name for found in tmp_path.iterdir()] == ["record.json"] * path.exists()
+
+
+@pytest.mark.parametrize("flush", [True, False])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_folder_of_our_own_is_whole_or_as_it_was(tmp_path, flush, fails, monkeypatch):
+    path, flushed = tmp_path / "deep" / "entry", []
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.append(number))
+    (path.parent / "entry.partial").mkdir(parents=True)
+    put(path.parent / "entry.partial", "left by the dead", "rest")
+    put(path, "old", "gone")
+
+    def fill():
+        with atomic.folder(path, flush) as made:
+            assert content(made) == {}
+            put(made, "new")
+            put(made, "map", "maps/a")
+            assert content(path) == {"gone": "old"}
+            if fails:
+                raise InterruptedError
+
+    if fails:
+        with pytest.raises(InterruptedError):
+            fill()
+        assert content(path) == {"gone": "old"}
+    else:
+        fill()
+        assert content(path) == {"result": "new", "maps/": None, "maps/a": "map"}
+        assert len(flushed) == 2 * flush
+    assert [found.name for found in path.parent.iterdir()] == ["entry"]

@@ -12,61 +12,68 @@ import pytest
 
 from anomaly_transfer import code_used, detectors, fingerprint, studies
 from anomaly_transfer.code_used import code_of, reached
-from anomaly_transfer.studies import detection
 
 PACKAGE = Path(fingerprint.__file__).parent
 
 #: For each study and variant an edit of code that its numbers come from: (module, before, after).
 COUNT = {
-    ("relations", "imagenet"): ("sources", "SMALLEST, LARGEST = 0.4, 0.9", "SMALLEST, LARGEST = 0.5, 0.9"),
-    ("few_shot", "imagenet"): ("few_shot", "RidgeClassifier(alpha=1.0)", "RidgeClassifier(alpha=9.0)"),
-    ("twins", "imagenet"): ("selfsupervised", "TEMPERATURE = 0.2", "TEMPERATURE = 0.9"),
-    ("tuned", "mahalanobis"): ("vicinal", "AREA, RATIO = (0.02, 0.15)", "AREA, RATIO = (0.2, 0.25)"),
-    ("localised", "mahalanobis"): (
+    ("normal_similarity", "imagenet"): (
+        "benchmarks.reference",
+        "SMALLEST, LARGEST = 0.4, 0.9",
+        "SMALLEST, LARGEST = 0.5, 0.9",
+    ),
+    ("few_shot", "imagenet"): ("studies.few_shot", "RidgeClassifier(alpha=1.0)", "RidgeClassifier(alpha=9.0)"),
+    ("paired_networks", "imagenet"): ("training.simclr", "TEMPERATURE = 0.2", "TEMPERATURE = 0.9"),
+    ("finetuning", "mahalanobis"): (
+        "training.pseudo_anomalies",
+        "AREA, RATIO = (0.02, 0.15)",
+        "AREA, RATIO = (0.2, 0.25)",
+    ),
+    ("localisation", "mahalanobis"): (
         "detectors.patch",
         "F.avg_pool2d(m, 3, stride=1, padding=1",
         "F.avg_pool2d(m, 1, stride=1, padding=0",
     ),
-    ("oneclass", "svdd-scratch"): ("oneclass", "FROM_ZERO = 0.1", "FROM_ZERO = 0.9"),
-    ("labelled", "imagenet"): ("detectors.svm", "nu: float = 0.1", "nu: float = 0.4"),
+    ("deep_one_class", "svdd-scratch"): ("training.one_class", "FROM_ZERO = 0.1", "FROM_ZERO = 0.9"),
+    ("linear_probe", "imagenet"): ("detectors.one_class_svm", "nu: float = 0.1", "nu: float = 0.4"),
     ("supervised", "imagenet-block"): (
-        "supervised",
+        "training.classifier",
         "0.5 / share, 0.5 / (1 - share)",
         "0.9 / share, 0.5 / (1 - share)",
     ),
-    ("cracks", "gaussian"): (
+    ("decisions", "gaussian"): (
         "detectors.gaussian",
         "return self.level_distances(features).sum(axis=1)",
         "return self.level_distances(features).max(axis=1)",
     ),
-    ("rivals", "combined"): ("detectors.neighbours", "k: int = 2", "k: int = 5"),
-    ("peers", "combined"): ("detectors.peers", "CHANNELS = 100", "CHANNELS = 50"),
-    ("run", "gaussian-oas"): (
-        "evaluation",
+    ("comparison", "combined"): ("detectors.nearest_neighbors", "k: int = 2", "k: int = 5"),
+    ("anomalib_comparison", "combined"): ("detectors.anomalib", "CHANNELS = 100", "CHANNELS = 50"),
+    ("detection", "gaussian-oas"): (
+        "metrics.bootstrap",
         "np.percentile(samples[1:], [2.5, 97.5])",
         "np.percentile(samples[1:], [5, 95])",
     ),
 }
 #: Edits of code from which no number of these studies comes.
 DO_NOT_COUNT = {
-    "the downloader's patience": ("downloads", "timeout=TIMEOUT_SECONDS", "timeout=2 * TIMEOUT_SECONDS"),
+    "the downloader's patience": ("data.downloads", "timeout=TIMEOUT_SECONDS", "timeout=2 * TIMEOUT_SECONDS"),
     "another detector": (
-        "detectors.forest",
+        "detectors.isolation_forest",
         '"forest": ForestDetector',
         '"forest": partial(ForestDetector, levels=None)',
     ),
     "clearing the store": ("store", "freed = 0", "freed = 1"),
     "how a lock is held": ("store", "with FileLock(self.root", "with FileLock(timeout=99, lock_file=self.root"),
-    "a figure": ("plots", "def close(", "def closed("),
-    "what an error says": ("images", "replace it or take it out", "take it out or replace it"),
-    "an annotation": ("images", "def read_image(path: str | Path,", "def read_image(path: Path,"),
-    "a docstring": ("features", "in constant memory", "in little memory"),
-    "the command line": ("cli", "no_args_is_help=True", "no_args_is_help=False"),
+    "a figure": ("pages.plots", "def close(", "def closed("),
+    "what an error says": ("data.images", "replace it or take it out", "take it out or replace it"),
+    "an annotation": ("data.images", "def read_image(path: str | Path,", "def read_image(path: Path,"),
+    "a docstring": ("features.extraction", "in constant memory", "in little memory"),
+    "the command line": ("app.cli", "no_args_is_help=True", "no_args_is_help=False"),
 }
 
 
 def code(study, variant):
-    return detection.code(variant) if study == "run" else studies.get(study).code(variant)
+    return studies.get(study).code(variant)
 
 
 def edited(monkeypatch, module, before, after):
@@ -91,7 +98,7 @@ def forget():
 
 
 def here(study):
-    if study == "peers" and "anomalib-padim" not in detectors.methods():
+    if study == "anomalib_comparison" and "anomalib-padim" not in detectors.methods():
         pytest.skip("anomalib is not installed")
 
 
@@ -107,14 +114,21 @@ def test_a_key_moves_with_the_code_that_computes(study, variant, monkeypatch):
 
 @pytest.mark.parametrize("what", DO_NOT_COUNT)
 def test_no_key_moves_with_code_that_computes_nothing(what, monkeypatch):
-    asked = [pair for pair in COUNT if pair[0] != "peers"]
+    asked = [pair for pair in COUNT if pair[0] != "anomalib_comparison"]
     before = {pair: code(*pair).hash for pair in asked}
     edited(monkeypatch, *DO_NOT_COUNT[what])
     assert {pair: code(*pair).hash for pair in asked} == before
 
 
 @pytest.mark.parametrize(
-    "place", ["features:extract", "pixels:pixels", "finetune:tune", "oneclass:prepare", "selfsupervised:train"]
+    "place",
+    [
+        "features.extraction:extract",
+        "features.pixels:pixels",
+        "training.mahalanobis:tune",
+        "training.one_class:prepare",
+        "training.simclr:train",
+    ],
 )
 def test_what_the_store_keeps_does_not_move_with_the_downloader(place, monkeypatch):
     before = code_of(f"anomaly_transfer.{place}").hash
@@ -125,11 +139,11 @@ def test_what_the_store_keeps_does_not_move_with_the_downloader(place, monkeypat
 @pytest.mark.parametrize(
     ("library", "study", "variant"),
     [
-        ("timm", "run", "gaussian"),
-        ("torch", "tuned", "mahalanobis"),
-        ("scikit-learn", "run", "svm"),
-        ("scipy", "rivals", "combined"),
-        ("pot", "relations", "imagenet"),
+        ("timm", "detection", "gaussian"),
+        ("torch", "finetuning", "mahalanobis"),
+        ("scikit-learn", "detection", "svm"),
+        ("scipy", "comparison", "combined"),
+        ("pot", "normal_similarity", "imagenet"),
     ],
 )
 def test_a_key_moves_with_the_libraries_that_compute(library, study, variant, monkeypatch):
@@ -143,16 +157,19 @@ def test_a_key_moves_with_the_libraries_that_compute(library, study, variant, mo
 
 
 def test_a_key_does_not_move_with_other_libraries(monkeypatch):
-    before = code("run", "gaussian").hash
+    before = code("detection", "gaussian").hash
     version = importlib.metadata.version
     others = {"tqdm", "matplotlib", "captum", "pydantic", "openvino", "anomalib"}
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name in others else version(name))
     code_used._code_of.cache_clear()
-    assert code("run", "gaussian").hash == before
+    assert code("detection", "gaussian").hash == before
 
 
 def test_the_code_that_makes_pictures_of_comparison_counts_where_they_are_compared(monkeypatch):
-    compared, others = [("relations", "imagenet"), ("labelled", "imagenet")], [("tuned", "mahalanobis"), ("run", "svm")]
+    compared, others = (
+        [("normal_similarity", "imagenet"), ("linear_probe", "imagenet")],
+        [("finetuning", "mahalanobis"), ("detection", "svm")],
+    )
     before = {pair: code(*pair).hash for pair in (*compared, *others)}
     edited(
         monkeypatch,
@@ -164,15 +181,15 @@ def test_the_code_that_makes_pictures_of_comparison_counts_where_they_are_compar
 
 
 def test_what_a_method_fixes_counts_and_what_its_neighbour_fixes_does_not(monkeypatch):
-    before = {method: detection.code(method).hash for method in ("gaussian", "gaussian-oas")}
+    before = {method: studies.get("detection").code(method).hash for method in ("gaussian", "gaussian-oas")}
     edited(
         monkeypatch,
         "detectors.gaussian",
         'partial(GaussianDetector, covariance="oas")',
         'partial(GaussianDetector, covariance="diagonal")',
     )
-    assert detection.code("gaussian").hash == before["gaussian"]
-    assert detection.code("gaussian-oas").hash != before["gaussian-oas"]
+    assert studies.get("detection").code("gaussian").hash == before["gaussian"]
+    assert studies.get("detection").code("gaussian-oas").hash != before["gaussian-oas"]
 
 
 def test_a_method_is_reached_only_if_it_is_called():
@@ -201,22 +218,16 @@ def test_a_detector_that_is_not_in_the_key_cannot_be_used():
 #: Runs one experiment of an edited copy of the package at the smallest size, and tells its key and its numbers.
 RUN = """
 import json, sys
-from anomaly_transfer import features, profiles
+from anomaly_transfer import profiles, studies
+from anomaly_transfer.features import extraction
+from anomaly_transfer.studies import recheck
 sizes = profiles.get("smoke").model_copy(update={"image_size": 32, "bootstrap": 50, "memory_bank": 20, "sample": 10})
 profiles.get = lambda name=None: sizes
-features.default_engine = lambda device: "eager"
+extraction.default_engine = lambda device: "eager"
 study, variant = sys.argv[1:]
-if study == "run":
-    from anomaly_transfer import experiments
-    from anomaly_transfer.records import Experiment
-    where = {"benchmark": "surfaces", "category": "brick", "split": "grouped", "seed": 0, "profile": "smoke"}
-    found = experiments.run(Experiment(method=variant, **where))
-    print(json.dumps([found.key, {g: {m: str(i) for m, i in v.items()} for g, v in found.metrics.items()}]))
-else:
-    from anomaly_transfer import recheck, studies
-    where = ("elpv", "mono") if study == "twins" else ("surfaces", "brick")
-    found = studies.get(study).run(*where, variant, 0, "smoke")
-    print(json.dumps([found.key, recheck.values(found)]))
+where = ("elpv", "mono") if study == "paired_networks" else ("surfaces", "brick")
+found = studies.get(study).run(*where, variant, 0, "smoke")
+print(json.dumps([found.key, recheck.values(found)]))
 """
 
 

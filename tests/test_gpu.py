@@ -15,7 +15,6 @@ from anomaly_transfer.app.inspection import evaluate_folder
 from anomaly_transfer.features.extraction import forward_function
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import detection, recheck
-from anomaly_transfer.studies.records import Experiment
 
 pytestmark = [
     pytest.mark.gpu,
@@ -81,8 +80,13 @@ def test_a_study_on_a_card(study, tmp_path, monkeypatch, taken):
     "method", ["gaussian", "neighbours", "svm-pixels", "patch-gaussian", "patch-memory", "combined"]
 )
 def test_a_detector_on_a_card(method, tmp_path, monkeypatch, taken):
-    asked = Experiment(method=method, benchmark="surfaces", category="brick", split="grouped", seed=0, profile="smoke")
-    compared(method, lambda store: detection.run(asked, store), tmp_path, monkeypatch, taken)
+    compared(
+        method,
+        lambda store: detection.run("surfaces", "brick", method, 0, "smoke", store),
+        tmp_path,
+        monkeypatch,
+        taken,
+    )
 
 
 def test_features_on_a_card(lite0):

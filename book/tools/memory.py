@@ -66,11 +66,9 @@ def stand_ins() -> None:
 def a_detector(method: str) -> None:
     """A detector on frozen features of the largest benchmark."""
     from anomaly_transfer.studies import detection
-    from anomaly_transfer.studies.records import Experiment
 
     concrete()
-    where = {"benchmark": "concrete_cracks", "category": "concrete", "split": "grouped", "seed": 0, "profile": "full"}
-    detection.run(Experiment(method=method, **where))
+    detection.run("concrete_cracks", "concrete", method, 0, "full", split="grouped")
 
 
 def cracks(variant: str) -> None:
@@ -78,7 +76,7 @@ def cracks(variant: str) -> None:
     from anomaly_transfer import studies
 
     concrete()
-    studies.get("cracks").run("concrete_cracks", "concrete", variant, 0, "full")
+    studies.get("decisions").run("concrete_cracks", "concrete", variant, 0, "full")
 
 
 def localised() -> None:
@@ -96,8 +94,8 @@ def localised() -> None:
     scores = {key: rng.random(n) for key in keys}
     part = study.Heat(np.arange(n), masks, dict.fromkeys(study.STATES, 0), maps, scores)
     study.heat = lambda *rest: part
-    study.tuned.folds = lambda *rest: [None]
-    study.tuned.clusters_of = lambda *rest: None
+    study.protocol.folds = lambda *rest: [None]
+    study.protocol.clusters_of = lambda *rest: None
     study._rows(None, "mahalanobis", 0, sizes.model_copy(update={"bootstrap": 2000}), None)
 
 

@@ -1,9 +1,38 @@
 """Visual anomaly detection by transfer learning: the package behind the book *What Normal Knows*.
 
-Data flows in one direction, and a module knows only of those before it in this list:
+The floor plan, in the way of the data. A package imports from those above it, never from one below:
 
-``benchmarks`` (images, groups, sealed labels) -> ``backbones`` -> ``features`` -> ``detectors``
--> ``evaluation`` -> ``experiments`` and ``records`` -> ``plots``, ``cli``.
+``data``
+    Images, what is known of each (sealed until asked for), and how they are divided, downloaded or drawn.
+``networks``
+    Networks whose layers are looked at: pre-trained, with random parameters, or small ones of the literature.
+``features``
+    What a network says of images, level by level, extracted once and kept.
+``benchmarks``
+    One module a benchmark; what pictures are compared with.
+``detectors``
+    One module a detector, fitted on features of normal images.
+``metrics``
+    How good scores and heat maps are, with intervals; thresholds and their costs.
+``similarity``
+    How alike two samples, or two networks, are.
+``training``
+    One training loop, its objectives, and when to stop.
+``studies``
+    One module an experiment, the plan of all, and their records.
+``analysis``
+    What chapters compute from records.
+``claims``
+    The ledger of claims, and what the records say of each.
+``pages``
+    What pages and notebooks show: figures, cards, and what a chapter takes.
+``app``
+    The command line, and a person's own pictures.
+
+Beside them stand the modules that all use: ``errors``, ``settings`` (where things lie), ``profiles`` (how large
+experiments
+are), ``device``, ``fingerprint`` and ``code_used`` (what a result depends on), ``provenance``, ``atomic`` (whole or not
+at all) and ``store`` (computed once).
 """
 
 from importlib.metadata import version

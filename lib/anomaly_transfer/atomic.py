@@ -1,10 +1,12 @@
-"""What a command writes where a reader said: whole or not at all, and nothing of somebody else is lost.
+"""Files and folders that are there whole or not at all.
 
-All is written into a hidden folder beside the place, flushed to disk, and put there in one step at the end. A folder
-keeps a list of the files that were written into it (:data:`LIST`), with their hashes. What is not on the list, or is no
-longer as it was written, is somebody else's: it stops the command before any work, and is kept in any case. A lock,
-held from before the work until the end, lets one process at a time write to a place; it lies in the store's folder,
-so that nothing is left beside the output.
+In places of our own (the store, the data folder, the recorded results) :func:`file` and :func:`folder` see to
+that. Where a reader said, nothing of somebody else may be lost either: :func:`replacing`, :func:`creating` and
+:func:`writing`. All is written into a hidden folder beside the place, flushed to disk, and put there in one step at the
+end. A folder keeps a list of the files that were written into it (:data:`LIST`), with their hashes. What is not on the
+list, or is no longer as it was written, is somebody else's: it stops the command before any work, and is kept in any
+case. A lock, held from before the work until the end, lets one process at a time write to a place; it lies in the
+store's folder, so that nothing is left beside the output.
 """
 
 from __future__ import annotations
@@ -28,6 +30,43 @@ from anomaly_transfer.settings import store_folder
 LIST = ".anomaly-transfer.json"
 OTHER = "choose another --out"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def file(path: Path) -> Iterator[Path]:
+    """A file to write, which becomes ``path`` when the block ends; for one writer at a time, in a place of our own."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        _flush([partial])
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder(path: Path, flush: bool = True) -> Iterator[Path]:
+    """An empty folder to fill, which becomes ``path`` when the block ends; for one writer at a time, as :func:`file`.
+
+    What a process left that died while it wrote is removed by the next.
+
+    Parameters
+    ----------
+    path : Path
+    flush : bool
+        Whether its files are on the disk before it is there; thousands of files that can be had again take too long.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if flush:
+            _flush(made for made in partial.rglob("*") if made.is_file())
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

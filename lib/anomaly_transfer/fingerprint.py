@@ -52,11 +52,21 @@ def source_hash(source: str) -> str:
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
-def imported_modules(source: str, module: str = "") -> set[str]:
+def imported_modules(source: str, module: str = "", packages: bool = True) -> set[str]:
     """Names of this package's modules that ``source`` imports; ``module`` resolves relative imports.
 
-    >>> sorted(imported_modules("from anomaly_transfer import profiles, records"))
-    ['anomaly_transfer', 'anomaly_transfer.profiles', 'anomaly_transfer.studies.records']
+    Parameters
+    ----------
+    source, module : str
+    packages : bool
+        Also the package from which a module is imported.
+
+    Examples
+    --------
+    >>> sorted(imported_modules("from anomaly_transfer.studies import plan"))
+    ['anomaly_transfer.studies', 'anomaly_transfer.studies.plan']
+    >>> imported_modules("from anomaly_transfer.studies import plan", packages=False)
+    {'anomaly_transfer.studies.plan'}
     """
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -69,9 +79,11 @@ def imported_modules(source: str, module: str = "") -> set[str]:
                 is_package = module_path(module).name == "__init__.py"
                 keep = len(parents) - node.level + is_package
                 base = ".".join([*parents[:keep], *([base] if base else [])])
-            names.add(base)
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    return {name for name in names if name.split(".")[0] == PACKAGE and module_path(name).exists()}
+            inside = {name for alias in node.names if _is_ours(name := f"{base}.{alias.name}")}
+            names |= inside
+            if packages or len(inside) < len(node.names):
+                names.add(base)
+    return {name for name in names if _is_ours(name)}
 
 
 def import_closure(*modules: str) -> list[str]:
@@ -93,14 +105,15 @@ def code_hash(*modules: str, with_entries: bool = False) -> str:
     """One hash over the syntax trees of ``modules`` and of all they import from this package.
 
     Registries (packages whose ``__init__`` looks for its modules) import their entries by name at run time, so
-    adding a benchmark or a detector leaves the hash of every other one as it was.
+    adding a benchmark, a detector or a study leaves the hash of every other one as it was.
 
     Parameters
     ----------
     *modules : str
         e.g. ``"anomaly_transfer.features.extraction"``.
     with_entries : bool
-        Count all entries of every registry that is imported: for what may use any of them.
+        Count all entries of every registry among ``modules``, or that is imported itself, and not only some of its
+        modules: for what may use any of them.
 
     Raises
     ------
@@ -108,8 +121,11 @@ def code_hash(*modules: str, with_entries: bool = False) -> str:
         If a name is not a module of this package.
     """
     closure = import_closure(*modules)
-    if with_entries:
-        closure = import_closure(*closure, *(entry for name in closure for entry in _entries(name)))
+    found: list[str] = []
+    while with_entries and closure != found:
+        found = closure
+        named = {*modules, *(name for module in found for name in _named(module))}
+        closure = import_closure(*found, *(entry for name in sorted(named) for entry in _entries(name)))
     return digest({name: _hash_of(name) for name in closure})
 
 
@@ -144,6 +160,10 @@ def distribution_hash(name: str) -> str | None:
         if "sha256=" in line and ".dist-info/" not in line and ".pyc" not in line
     )
     return digest(lines)
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] == PACKAGE and module_path(module).exists()
 
 
 def _ignored(name: str) -> bool:
@@ -181,6 +201,12 @@ def module_source(module: str) -> str:
 @cache
 def _imports_of(module: str) -> frozenset[str]:
     return frozenset(imported_modules(module_source(module), module))
+
+
+@cache
+def _named(module: str) -> frozenset[str]:
+    """What a module imports under its own name, or something of: not the packages in which that lies."""
+    return frozenset(imported_modules(module_source(module), module, packages=False))
 
 
 @cache

@@ -1,9 +1,8 @@
-"""Part I in numbers: which classes count, and what intervals say."""
+"""Part I in numbers: which classes count, and what normal images add."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
 
 from anomaly_transfer.analysis import hypothesis
 from anomaly_transfer.studies import few_shot
@@ -47,27 +46,24 @@ def shots(gain=0.1):
     return pd.DataFrame(rows)
 
 
-def test_claims_count_each_class_once_at_the_last_level():
+def test_each_class_counts_once_at_the_last_level_of_its_network():
     parts = [related(), related(near=2, region="defect"), related(near=0, start="random")]
-    parts += [related(near=4, benchmark="surfaces"), related(benchmark="mvtec_features").assign(photographs=np.nan)]
-    both = pd.concat([*parts, related(near=1, benchmark="mnist")])
-    found = hypothesis.claims(both, shots()).set_index("what")
-    images = found.loc["near normal: real defects, whole images"]
-    assert (images["value"], images["cases"]) == (0.7, 10)
-    assert images["low"] == pytest.approx(0.397, abs=1e-3)  # Wilson, 7 of 10
-    # Of patches there is one level only; here both count.
-    assert found.loc["near normal: real defects, patches on them", "value"] == pytest.approx(0.2)
-    assert found.loc["nearness: real defects, whole images", "value"] == 0.9
-    assert found.loc["nearness: real defects, whole images", "low"] < 0.9
-    assert found.loc["near normal: drawn defects, whole images", "value"] == 0.4
-    # Where features are all there is, photographs are no rival.
-    assert found.loc["near normal: objects known by features only, whole images", "cases"] == 10
-    assert found.loc["nearer to normal than to photographs: whole images", "cases"] == 20
-    # Another class of things is no defect: it is told apart.
-    check = found.loc["other classes of things called near, whole images"]
-    assert (check["value"], check["cases"]) == (0.1, 10)
-    separable = found[found["claim"] == "P1.d"]
-    assert separable["value"].tolist() == [0.5, 0.8]
+    found = hypothesis.last_level(pd.concat([*parts, related(near=1, n=4, benchmark="mnist")]))
+    assert set(found["level"]) == {"last"}
+    assert set(found["region"]) == {"image"}
+    assert "control" not in set(found["anomaly_class"])
+    assert found.groupby(["benchmark", "start"]).size().to_dict() == {
+        ("elpv", "imagenet"): 10, ("elpv", "random"): 10, ("mnist", "imagenet"): 4
+    }  # fmt: skip
+    assert found.groupby(["benchmark", "start"])["near"].sum().to_list() == [7, 0, 1]
+    # Networks may end at levels of other names.
+    other = related(start="other").replace({"level": {"last": "head"}})
+    assert set(hypothesis.last_level(pd.concat([related(), other]))["level"]) == {"last", "head"}
+
+
+def test_another_class_of_things_is_no_defect():
+    both = pd.concat([related(n=1), related(n=1, benchmark="mnist"), related(n=1, benchmark="surfaces")])
+    assert set(hypothesis.of_defects(both)["benchmark"]) == {"elpv", "surfaces"}
 
 
 def test_gains_are_of_the_same_draws_and_classes_at_every_k():
@@ -76,17 +72,3 @@ def test_gains_are_of_the_same_draws_and_classes_at_every_k():
     assert found["value"].tolist() == pytest.approx(np.tile(np.repeat([0.1, 0.2, 0.3], 9), 1))
     without = shots()[lambda frame: frame["anomaly_class"] == "a"]
     assert found.equals(hypothesis.gains(without)), "a class without the largest k must not count"
-
-
-def test_the_interval_of_a_gain_is_student_s_over_categories():
-    found = hypothesis.claims(related(), shots()).set_index("claim").loc["P1.c"]
-    expected = ttest_1samp([0.1, 0.2, 0.3], 0).confidence_interval(0.95)
-    assert (found["value"], found["low"], found["high"]) == pytest.approx((0.2, expected.low, expected.high))
-    assert found["cases"] == 3
-
-
-def test_nothing_measured_is_said_so():
-    found = hypothesis.claims(related().assign(low=np.nan), shots()).set_index("what")
-    assert not found.index.str.contains("near normal").any()
-    assert found.loc["nearer to normal than to photographs: whole images", "cases"] == 0
-    assert np.isnan(found.loc["nearer to normal than to photographs: whole images", "value"])

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from anomaly_transfer import benchmarks
+from anomaly_transfer import benchmarks, studies
 from anomaly_transfer.app import cli
-from anomaly_transfer.studies import detection, records
+from anomaly_transfer.studies import records
 
 
 @pytest.fixture
@@ -79,15 +79,35 @@ def test_fetch(run, monkeypatch, tmp_path):
     assert "choose one of" in run("fetch", "imagenet").stderr
 
 
-def test_run_without_a_benchmark_takes_those_that_have_the_category(run):
-    result = run("run", "--method", "neighbours@head", "--category", "mono", "--profile", "smoke")
+def test_record_without_a_benchmark_takes_those_that_have_the_category(run):
+    result = run("record", "detection", "--variant", "neighbours@head", "--category", "mono", "--profile", "smoke")
     assert result.returncode == 0, result.stderr
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["elpv/mono", "surfaces/mono"]
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
+        "detection/neighbours@head__elpv__mono__grouped__0",
+        "detection/neighbours@head__surfaces__mono__grouped__0",
+    ]
 
 
-def test_run_then_records_and_store(run, tmp_path):
+def test_record_without_a_benchmark_takes_those_that_have_the_split(run):
+    few = ("--variant", "neighbours@head", "--split", "matched", "--profile", "smoke", "--benchmark", "elpv")
+    result = run("record", "detection", *few, "--category", "mono")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("detection/neighbours@head__elpv__mono__matched__0: AUROC 0.")
+    nowhere = run("record", "detection", "--split", "sideways", "--profile", "smoke")
+    assert nowhere.returncode == 1
+    assert "No benchmark at hand has sideways" in nowhere.stderr
+
+
+def test_studies_are_listed_with_their_variants(run):
+    lines = run("studies").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == studies.names()
+    for name, line in zip(studies.names(), lines, strict=True):
+        assert line.split(maxsplit=1)[1] == ", ".join(studies.get(name).variants)
+
+
+def test_record_then_records_and_store(run, tmp_path):
     words = (
-        "--method",
+        "--variant",
         "neighbours@head",
         "--benchmark",
         "elpv",
@@ -98,18 +118,17 @@ def test_run_then_records_and_store(run, tmp_path):
         "--export",
         tmp_path / "out",
     )
-    result = run("run", *words)
+    result = run("record", "detection", *words)
     assert result.returncode == 0, result.stderr
-    assert "elpv/mono grouped seed 0 smoke neighbours@head  0." in result.stdout
+    assert re.match(r"detection/neighbours@head__elpv__mono__grouped__0: AUROC 0\.\d+ .*, \d+ s\n$", result.stdout)
+    assert run("record", "detection", *words).stdout == result.stdout, "read from the store"
     assert run("records", "list", tmp_path / "out").stdout == result.stdout
     same = run("records", "diff", tmp_path / "out", tmp_path / "out")
     assert (same.returncode, same.stdout) == (0, "1 same; largest difference 0\n")
-    (kept,) = records.load_folder(tmp_path / "out")
-    interval = kept.metrics["target"]["auroc"].model_copy(update={"value": 0.1, "low": 0.05, "high": 0.2})
-    changed = kept.model_copy(
-        update={"metrics": kept.metrics | {"target": kept.metrics["target"] | {"auroc": interval}}}
-    )
-    detection.export([changed], tmp_path / "kept")
+    assert run("records", "list", tmp_path / "out", "--study", "few_shot").stdout == ""
+    (kept,) = records.load(tmp_path / "out")
+    rows = [[*row[:2], 0.1, 0.05, 0.2] if row[:2] == ["target", "auroc"] else row for row in kept.rows]
+    records.export([kept.model_copy(update={"rows": rows})], tmp_path / "kept")
     (tmp_path / "none").mkdir()
     nothing = run("records", "diff", tmp_path / "out", tmp_path / "none")
     assert nothing.returncode == 1
@@ -117,18 +136,21 @@ def test_run_then_records_and_store(run, tmp_path):
     assert "nan" not in nothing.stdout
     drifted = run("records", "diff", tmp_path / "out", tmp_path / "kept")
     assert drifted.returncode == 1
-    assert "moved    run__neighbours@head__elpv__mono__grouped__0__smoke: target auroc" in drifted.stdout
+    assert "moved    detection/neighbours@head__elpv__mono__grouped__0: target auroc" in drifted.stdout
     assert "records: 1 entries" in run("store", "size").stdout
     assert "MB freed" in run("store", "prune").stdout
     assert "records: 0 entries" in run("store", "size").stdout
 
 
-def test_tables_are_run_and_exported(run, tmp_path):
-    words = ["tables", "relations", "--benchmark", "surfaces", "--category", "brick", "--profile", "smoke"]
+def test_every_study_is_recorded_and_exported_alike(run, tmp_path):
+    words = ["record", "normal_similarity", "--benchmark", "surfaces", "--category", "brick", "--profile", "smoke"]
     result = run(*words, "--variant", "random", "--export", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
-    assert "relations__surfaces__brick__random__0__smoke" in result.stdout
-    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".json"]
+    (found,) = records.load(tmp_path / "out")
+    assert re.match(rf"normal_similarity/random__surfaces__brick__0: {len(found.rows)} rows, \d+ s\n$", result.stdout)
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.json")] == [
+        "normal_similarity/random__surfaces__brick__0.json"
+    ]
 
 
 def test_evaluate_fit_and_score(run, mvtec_folder, tmp_path):
@@ -169,7 +191,8 @@ def test_check_tells_facts_then_warnings_and_whether_a_folder_can_be_used(run, m
 
 def test_check_does_not_wait_for_torch(mvtec_folder):
     code = (
-        "import sys; from anomaly_transfer import folder_check; from anomaly_transfer.benchmarks.folder import survey\n"
+        "import sys; from anomaly_transfer.app import folder_check\n"
+        "from anomaly_transfer.benchmarks.folder import survey\n"
         f"folder_check.check(survey({str(mvtec_folder)!r})); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -232,11 +255,15 @@ def test_names_that_are_no_text_can_be_printed(tmp_path):
         (("check", "/nowhere"), "There is no folder /nowhere"),
         (("evaluate", "/nowhere"), "There is no folder /nowhere"),
         (("evaluate", "/nowhere", "--out", __file__), "is a file: choose another --out"),
-        (("run", "--category", "monno", "--profile", "smoke"), "No benchmark at hand has monno"),
+        (("record", "detection", "--category", "monno", "--profile", "smoke"), "No benchmark at hand has monno"),
         (("records", "list", "/nowhere"), "There is no folder of records /nowhere"),
-        (("run", "--method", "magic"), "There is no method 'magic'"),
-        (("run", "--profile", "desktop"), "There is no profile 'desktop'"),
-        (("tables", "cluster", "--benchmark", "elpv"), "There is no study 'cluster'"),
+        (("record", "detection", "--variant", "magic"), "There is no variant 'magic'"),
+        (("record", "detection", "--profile", "desktop"), "There is no profile 'desktop'"),
+        (("record", "cluster", "--benchmark", "elpv"), "There is no study 'cluster'"),
+        (
+            ("record", "few_shot", "--benchmark", "elpv", "--split", "random", "--profile", "smoke"),
+            "The study 'few_shot' has a division of its own, and no split 'random'",
+        ),
         (("score", "/nowhere", "/nowhere"), "does not hold a model"),
     ],
 )

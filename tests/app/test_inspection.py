@@ -154,6 +154,15 @@ def test_an_interval_needs_a_few_images_of_each_kind(folder, tmp_path, store, ki
     assert (words in (tmp_path / "out" / "report.html").read_text()) == few
 
 
+def test_the_report_of_a_perfect_ranking_says_how_little_few_images_tell(folder, tmp_path, store):
+    report = inspection.evaluate_folder(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
+    found = report["metrics"]["hole"]
+    assert inspection.shown(found["auroc"]) == "1.000 [0.541, 1.000]"
+    assert found["auroc"]["low"] == pytest.approx(0.025 ** (1 / 6))
+    assert inspection.shown(found["average_precision"]) == "1.000 [0.000, 1.000]"
+    assert "1.000 [0.541, 1.000]" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_the_report_says_what_the_threshold_promises(folder, tmp_path, store):
     report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
     assert report["promise"] in (tmp_path / "out" / "report.html").read_text()

@@ -27,6 +27,16 @@ def test_a_kept_model_scores_as_before(method, some_images, store, tmp_path):
     assert len(set(written.values())) == 1, "one of them can be read by fewer people"
 
 
+def test_each_image_passes_the_network_once_whatever_a_detector_sees(some_images, store, monkeypatch):
+    read = []
+    original = type(some_images).__getitem__
+    monkeypatch.setattr(type(some_images), "__getitem__", lambda *of: (read.append(of[1]), original(*of))[1])
+    # The one that sees both first: it leaves what the others need.
+    for method in ("combined", "gaussian", "patch-memory"):
+        models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
+    assert sorted(read) == list(range(len(some_images)))
+
+
 @pytest.mark.parametrize("method", ["gaussian", "patch-memory"])
 def test_the_model_is_fitted_on_all_images_after_the_threshold(method, some_images, store):
     model, features = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tests import layouts
 
-from anomaly_transfer import benchmarks
+from anomaly_transfer import benchmarks, studies
 from anomaly_transfer.benchmarks import idx
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.data.images import ImageArray, Images
@@ -157,7 +157,7 @@ def test_a_jpeg_copy_of_cifar10_is_noted_with_its_numbers(data):
     layouts.cifar10(data, ".jpg")
     benchmark = benchmarks.get("cifar10")
     assert "JPEG" in benchmark.load("cat").note
-    record = detection.run(detection.matrix(["neighbours@head"], "cifar10", "smoke", ["cat"])[0])
+    record = studies.run(detection.matrix(["neighbours@head"], "cifar10", "smoke", ["cat"])[0])
     assert "JPEG" in record.note
     shutil.rmtree(data / "cifar10" / "test" / "frog")
     with pytest.raises(DataError, match=r"test/frog holds no images"):
@@ -292,13 +292,13 @@ def test_damaged_features_say_so(build, data, damage):
 def test_detectors_of_pictures_are_not_asked_for_features(build):
     benchmark = build("mvtec_features")
     found = detection.matrix(["gaussian", "patch-memory"], "mvtec_features", "smoke")
-    assert {e.method for e in found} == {"gaussian"}
+    assert {e.variant for e in found} == {"gaussian"}
     assert {e.category for e in found} == set(benchmark.available()) == {"resnet18-bottle", "vit-bottle"}
-    record = detection.run(found[0])
+    record = studies.run(found[0])
     assert record.provenance.weights == "none"
     assert record.settings["image_size"] == 0
     with pytest.raises(ValueError, match="needs pictures"):
-        detection.run(found[0].model_copy(update={"method": "patch-memory"}))
+        studies.run(found[0].model_copy(update={"variant": "patch-memory"}))
     with pytest.raises(DataError, match="no pictures"):
         _ = benchmark.load("vit-bottle").images
 
@@ -314,7 +314,7 @@ def test_the_official_archive_of_mvtec_ad_is_checked_before_it_is_opened(data):
 def test_one_category_of_mvtec_ad_is_enough(build, data):
     benchmark = build("mvtec_ad")
     assert benchmark.available() == ("bottle",)
-    record = detection.run(detection.matrix(["neighbours@head"], "mvtec_ad", "laptop", ["bottle"])[0])
+    record = studies.run(detection.matrix(["neighbours@head"], "mvtec_ad", "laptop", ["bottle"])[0])
     assert "published: 229 and 63" in record.note, "a copy with other numbers says so"
     with pytest.raises(DataError, match="does not come by a plain download"):
         benchmark.fetch()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_transfer import benchmarks
+from anomaly_transfer import benchmarks, studies
 from anomaly_transfer.benchmarks import crackforest, magnetic_tile, mvtec_features
 from anomaly_transfer.benchmarks.fashion_mnist import FashionMNIST
 from anomaly_transfer.benchmarks.idx import IdxSet
@@ -100,5 +100,5 @@ def test_a_resampled_copy_of_mvtec_ad_is_noted(real):
     category = benchmark.available()[0]
     counts = benchmark.load(category).annotations.open()["anomaly_class"].value_counts()
     here = {NORMAL: int(counts[NORMAL]), "defective": int(counts.sum() - counts[NORMAL])}
-    record = detection.run(detection.matrix(["neighbours@head"], "mvtec_ad", "laptop", [category])[0])
+    record = studies.run(detection.matrix(["neighbours@head"], "mvtec_ad", "laptop", [category])[0])
     assert ("published" in record.note) == (here != benchmark.published(category))

@@ -5,9 +5,7 @@ import pandas as pd
 import pytest
 
 from anomaly_transfer.claims import effects
-from anomaly_transfer.metrics.bootstrap import Interval
-from anomaly_transfer.studies import comparison, decisions, linear_probe, localisation
-from anomaly_transfer.studies.records import Experiment, Record
+from anomaly_transfer.studies import anomalib_comparison, decisions, linear_probe, localisation
 
 WHERE = {"benchmark": "elpv", "category": "mono"}
 
@@ -43,10 +41,10 @@ def test_rules_are_compared_seed_by_seed():
 
 
 def test_a_kind_of_stand_in_is_a_case_of_its_own():
-    rules = {("mahalanobis", f"validation by {kind}"): [0.8, 0.8] for kind in effects.vicinal.KINDS}
+    rules = {("mahalanobis", f"validation by {kind}"): [0.8, 0.8] for kind in effects.pseudo_anomalies.KINDS}
     rules["mahalanobis", "validation"] = [0.7, 0.7]
     found = effects.stand_ins_apart(tuned_rules(rules))
-    assert list(found["case"]) == [f"elpv mono, {kind}" for kind in effects.vicinal.KINDS]
+    assert list(found["case"]) == [f"elpv mono, {kind}" for kind in effects.pseudo_anomalies.KINDS]
     assert found["value"].to_numpy() == pytest.approx(0.1)
 
 
@@ -81,19 +79,27 @@ def test_starts_are_compared_draw_by_draw():
     assert only(effects.few_shot_gain(found, "random", "random+normal"))["value"] == pytest.approx(-0.15)
 
 
+def detected(*rows):
+    """Rows of detectors, as they are recorded: each with another metric and another group that count for nothing."""
+    found = []
+    for method, split, value, low, high, group, seed in rows:
+        row = WHERE | {"method": method, "split": split, "seed": seed, "profile": "study", "group": group}
+        row |= {"metric": "auroc", "value": value, "low": low, "high": high}
+        found += [row, row | {"metric": "average_precision", "value": 0.3}, row | {"group": "all", "value": 0.2}]
+    return pd.DataFrame(found)
+
+
 def record(method, split, value, low, high, group="target", seed=0):
-    experiment = Experiment(method=method, split=split, seed=seed, profile="study", **WHERE)
-    metrics = {group: {"auroc": Interval(value=value, low=low, high=high)}}
-    return Record.model_construct(experiment=experiment, metrics=metrics)
+    return method, split, value, low, high, group, seed
 
 
 def test_detectors_are_compared_by_the_recommended_split():
-    found = [
+    found = detected(
         record("gaussian", "grouped", 0.9, 0.86, 0.93),
         record("gaussian-euclidean", "grouped", 0.8, 0.77, 0.84),
         record("gaussian", "random", 0.1, 0.1, 0.1),
         record("gaussian", "grouped", 0.1, 0.1, 0.1, seed=1),
-    ]
+    )
     row = only(effects.detectors_apart(found, "gaussian", "gaussian-euclidean"))
     assert row["value"] == pytest.approx(0.1)
     assert row["low"] == pytest.approx(0.1 - np.hypot(0.04, 0.04))
@@ -101,12 +107,12 @@ def test_detectors_are_compared_by_the_recommended_split():
 
 
 def test_a_leak_is_told_of_the_split_that_was_asked_for():
-    found = [
+    found = detected(
         record("gaussian", "matched", 0.05, 0.02, 0.08, "minus grouped"),
         record("gaussian", "random", 0.50, 0.50, 0.50, "minus grouped"),
         record("gaussian", "grouped", 0.50, 0.50, 0.50, "minus grouped"),
         record("gaussian", "matched", 0.90, 0.80, 0.95),
-    ]
+    )
     row = only(effects.leak(found, "matched"))
     assert (row["case"], row["value"]) == ("elpv mono, gaussian", 0.05)
 
@@ -184,7 +190,7 @@ def test_heat_maps_are_judged_at_the_last_epoch():
             ("pro", localisation.LAST, 0.7),
         )
     ]
-    row = only(effects.localisation(pd.DataFrame(rows), "pixel_auroc"))
+    row = only(effects.localisation_gain(pd.DataFrame(rows), "pixel_auroc"))
     assert (row["case"], row["value"]) == ("elpv mono, patch-shared", pytest.approx(0.1))
 
 
@@ -216,7 +222,7 @@ def test_a_combination_is_compared_with_its_best_part():
 def test_the_better_of_two_peers_counts():
     rows = [
         WHERE | {"seed": 0, "rival": rival, "value": value, "own": 0.9, "more": 0.9 - value}
-        for rival, value in zip(comparison.PEERS, (0.8, 0.93), strict=True)
+        for rival, value in zip(anomalib_comparison.PEERS, (0.8, 0.93), strict=True)
     ]
     found = pd.DataFrame(rows)
     found["more low"], found["more high"] = found["more"] - 0.02, found["more"] + 0.02

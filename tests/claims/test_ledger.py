@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from tests.book.conftest import ROOT
 from typer.testing import CliRunner
 
-from anomaly_transfer import benchmarks
+from anomaly_transfer import benchmarks, studies
 from anomaly_transfer.app.cli import app
 from anomaly_transfer.claims import effects, ledger
 from anomaly_transfer.claims.ledger import Case, Claim, Finding
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.pages import verdicts
+from anomaly_transfer.studies import records
 
 LEDGER = ledger.claims()
 ENTRY = {
@@ -171,7 +172,7 @@ def test_what_moved_is_told():
 
 def test_a_claim_that_cites_what_is_not_recorded_is_refused():
     nearness = {"effect": "nearness", "arguments": {"region": "image"}}
-    with pytest.raises(StoreError, match="reads 'relations' of fashion_mnist: nothing is recorded"):
+    with pytest.raises(StoreError, match="reads 'normal_similarity' of fashion_mnist: nothing is recorded"):
         ledger.evaluate(claim(**nearness, benchmarks=["elpv", "fashion_mnist"]))
     with pytest.raises(StoreError, match="of no benchmark"):
         ledger.evaluate(claim(**nearness))
@@ -321,8 +322,8 @@ def test_a_board_counts_cases():
 
 def test_figures_are_given_shares_of_cases_and_the_bounds(monkeypatch):
     given = {}
-    monkeypatch.setattr(ledger.plots, "claim_cases", lambda *told: given.update(cases=told))
-    monkeypatch.setattr(ledger.plots, "claim_board", lambda *told: given.update(board=told))
+    monkeypatch.setattr(verdicts.plots, "claim_cases", lambda *told: given.update(cases=told))
+    monkeypatch.setattr(verdicts.plots, "claim_board", lambda *told: given.update(board=told))
     cases = [
         Case(case=f"{k}", value=0.5, low=None, high=0.75, state=state) for k, state in enumerate(["met", "open"] * 2)
     ]
@@ -334,7 +335,7 @@ def test_figures_are_given_shares_of_cases_and_the_bounds(monkeypatch):
         "W-single": Finding(id="W-single", verdict="supported", cases=cases[:1]),
     }
     monkeypatch.setattr(verdicts, "claims", lambda: listed)
-    monkeypatch.setattr(ledger, "recorded", lambda: findings)
+    monkeypatch.setattr(verdicts, "recorded", lambda: findings)
     verdicts.draw_board()
     table, ids = given["board"]
     assert table.to_dict("index") == {
@@ -360,13 +361,19 @@ def test_figures_are_given_shares_of_cases_and_the_bounds(monkeypatch):
 
 
 def test_recorded_runs_of_all_named_benchmarks_are_read_and_of_no_other(monkeypatch):
-    of = {name: [pd.DataFrame({"benchmark": [name]})] * 2 for name in ("one", "two", "three")}
-    monkeypatch.setattr(ledger, "_recorded", lambda study: of)
-    found = ledger._read(claim(benchmarks=["one", "three"]), "study")
-    assert found["benchmark"].tolist() == ["one", "one", "three", "three"]
-    assert len(ledger._read(claim(benchmarks=["two"]), "records")) == 2
-    with pytest.raises(StoreError, match="of four: nothing"):
-        ledger._read(claim(benchmarks=["one", "four"]), "study")
+    rows = pd.DataFrame({"benchmark": ["one", "two", "three"] * 2})
+    asked = []
+    monkeypatch.setattr(records, "frame", lambda *words: asked.append(words) or rows)
+    ledger._recorded.cache_clear()
+    try:
+        found = ledger._read(claim(benchmarks=["one", "three"]), "a study")
+        assert found["benchmark"].tolist() == ["one", "one", "three", "three"]
+        assert len(ledger._read(claim(benchmarks=["two"]), "a study")) == 2
+        with pytest.raises(StoreError, match="reads 'a study' of four: nothing"):
+            ledger._read(claim(benchmarks=["one", "four"]), "a study")
+        assert asked == [("a study", "study")], "read once, at the profile of the book"
+    finally:
+        ledger._recorded.cache_clear()
 
 
 def test_written_verdicts_are_readable_text(tmp_path):
@@ -391,6 +398,10 @@ def test_verdicts_are_text_that_diffs_well():
 
 def test_every_effect_serves_a_claim():
     assert {entry.effect for entry in LEDGER if entry.effect} == set(effects.EFFECTS)
+
+
+def test_an_effect_reads_studies_that_exist():
+    assert {name for effect in effects.EFFECTS.values() for name in effect.reads} <= set(studies.names())
 
 
 @pytest.mark.parametrize("text", ["- {id: [", "", "{id: W-a}", "- just words"])

@@ -133,3 +133,9 @@ def test_group_rate_is_the_share_of_anomalies_in_the_group():
     table = pd.DataFrame({"group": ["a", "b", "a", "a", "b"]}, index=[9, 8, 7, 6, 5])
     positive = np.array([True, False, True, False, False])
     assert splits.group_rate(table, positive) == pytest.approx([2 / 3, 0, 2 / 3, 2 / 3, 0])
+
+
+def test_groups_are_few_where_each_is_a_fold_of_its_own():
+    for number in (1, 4, 5, 6, 10):
+        groups = np.repeat([f"group {n}" for n in range(number)], 3)
+        assert splits.are_few(groups) == splits.are_few(pd.Series(groups)) == (number <= splits.N_FOLDS)

@@ -20,7 +20,7 @@ def batch(n=4, side=64, seed=0):
 def test_the_fast_runtime_equals_pytorch_at_every_level(lite0, levels, side):
     x = batch(3, side)
     fast, plain = (forward_function(lite0, levels, engine=engine)(x) for engine in ("openvino", "eager"))
-    assert len(fast) == len(plain) == (9 if levels is None else 2)
+    assert len(fast) == len(plain) == (9 if levels is None else 2 + 9)
     for a, b in zip(fast, plain, strict=True):
         assert a.shape == b.shape
         assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max()
@@ -28,10 +28,22 @@ def test_the_fast_runtime_equals_pytorch_at_every_level(lite0, levels, side):
 
 def test_pooled_features_are_the_means_of_the_maps(lite0):
     x = batch()
-    pooled = forward_function(lite0, engine="eager")(x)
-    maps = forward_function(lite0, lite0.levels, engine="eager")(x)
-    for mean, level in zip(pooled, maps, strict=True):
+    found = forward_function(lite0, lite0.levels, engine="eager")(x)
+    for level, mean in zip(found[:9], found[9:], strict=True):
         assert np.allclose(mean, level.mean(axis=(2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("engine", "tolerance"), [("eager", 0), ("openvino", 1e-6)])
+def test_pooled_features_do_not_depend_on_the_maps_of_the_same_pass(lite0, some_images, tmp_path, engine, tolerance):
+    alone, maps, beside = (tmp_path / name for name in ("alone", "maps", "beside"))
+    for folder in (alone, maps, beside):
+        folder.mkdir()
+    extract(some_images, lite0, 64, alone, engine=engine)
+    extract(some_images, lite0, 64, maps, ("stage3", "stage5"), engine=engine, pooled=beside)
+    assert {path.stem for path in maps.iterdir()} == {"stage3", "stage5"}
+    for level in lite0.levels:
+        found, expected = (np.load(folder / f"{level}.npy") for folder in (beside, alone))
+        assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
 
 
 def test_a_runtime_that_cannot_convert_falls_back_with_a_warning(lite0, monkeypatch):

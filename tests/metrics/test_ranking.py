@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, spearmanr
+from scipy.stats import binom, norm, spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from anomaly_transfer.errors import EvaluationError
@@ -108,6 +108,77 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         interval = evaluate(rng.normal(positive.astype(float)), positive, n_bootstrap=300, seed=trial)["auroc"]
         hits += interval.low <= 0.76025 <= interval.high
     assert 0.89 <= hits / 200 <= 0.99
+
+
+def perfect(n_normal, n_anomalous, sign=1, **layout):
+    """A perfect ranking of so many images, or, with the sign -1, one that is upside down."""
+    positive = np.arange(n_normal + n_anomalous) >= n_normal
+    return evaluate(sign * np.arange(len(positive)), positive, n_bootstrap=50, **layout)
+
+
+@pytest.mark.parametrize(("pairs", "bound"), [(1, 0.025), (4, 0.3976), (20, 0.8316), (100, 0.9638)])
+def test_a_perfect_ranking_is_as_certain_as_its_disjoint_pairs_make_it(pairs, bound):
+    for counts in ((pairs, pairs), (pairs, pairs + 30), (pairs + 30, pairs)):
+        found, mirrored = perfect(*counts), perfect(*counts, sign=-1)
+        assert tuple(found["auroc"].model_dump().values()) == pytest.approx((1, bound, 1), abs=1e-4)
+        assert tuple(mirrored["auroc"].model_dump().values()) == pytest.approx((0, 0, 1 - bound), abs=1e-4)
+        for metric in ("average_precision", "fpr_at_95_tpr"):
+            assert (found[metric].low, found[metric].high) == (0, 1)
+        assert (found["average_precision"].value, found["fpr_at_95_tpr"].value) == (1, 0)
+
+
+def test_more_images_make_a_perfect_ranking_more_certain():
+    lows = [perfect(n, n)["auroc"].low for n in range(1, 40)]
+    assert lows == sorted(lows)
+    assert len(set(lows)) == len(lows)
+
+
+def test_one_pair_out_of_order_is_resampled():
+    """Among 400 x 400 pairs; the bootstrap's bound is then far above that of a perfect ranking of fewer."""
+    scores, positive = np.arange(800.0), np.arange(800) >= 400
+    scores[399:401] = scores[400:398:-1]
+    found = evaluate(scores, positive, n_bootstrap=200)
+    assert found["auroc"].low > 0.9999
+    assert found["average_precision"].low > 0.99
+
+
+def test_pairs_of_a_perfect_ranking_share_no_cluster():
+    twenty = perfect(20, 20)["auroc"]
+    copies = np.repeat(np.arange(20), 6)
+    assert perfect(60, 60, clusters=copies)["auroc"].low == pytest.approx(0.025 ** (1 / 10))
+    # Normal and anomalous images of the same objects: an object gives one or the other.
+    assert perfect(20, 20, clusters=np.tile(np.arange(20), 2))["auroc"].low == pytest.approx(0.025 ** (1 / 10))
+    assert perfect(20, 20, clusters=np.arange(40))["auroc"] == twenty
+    assert perfect(20, 20, clusters=np.zeros(40))["auroc"].low == 0
+    # The same objects in both strata are used in one.
+    everywhere = perfect(20, 20, clusters=np.repeat(np.arange(20), 2), strata=np.tile([0, 1], 20))["auroc"]
+    assert 0 < everywhere.low <= 0.025 ** (1 / 10)
+
+
+def test_pairs_of_a_perfect_ranking_are_summed_over_strata():
+    halves = np.tile([0, 1], 20)
+    assert perfect(20, 20, strata=halves)["auroc"].low == pytest.approx(0.025 ** (1 / 20))
+    # A stratum with one label has no pairs, and takes none away.
+    assert perfect(20, 40, strata=np.r_[halves, np.full(20, 2)])["auroc"].low == pytest.approx(0.025 ** (1 / 20))
+
+
+def test_a_stratum_with_fewer_pairs_than_its_share_limits_the_others():
+    """Ten anomalous images with one normal, one with ten: were both AUROCs counted alike, 0.158 would be promised, but
+    a true 0.03 of the first and 1 of the second, on average 0.118, would be perfect in 3 % of all samples.
+    """
+    strata = np.r_[0, np.ones(10), np.zeros(10), 1]
+    found = perfect(11, 11, strata=strata)["auroc"]
+    assert found.low == pytest.approx(0.025 ** (1 / 1.1))
+    assert found.low < (10 * 0.03 + 1) / 11
+
+
+def test_few_images_are_covered_as_well_perfect_ones_included():
+    """Six images of each kind with a true AUROC of 0.9: a fifth of all rankings are perfect."""
+    rng = np.random.default_rng(0)
+    positive, apart = np.repeat([True, False], 6), norm.ppf(0.9) * np.sqrt(2)
+    found = [evaluate(rng.normal(apart * positive), positive, n_bootstrap=200)["auroc"] for _ in range(400)]
+    assert 0.15 < np.mean([interval.value == 1 for interval in found]) < 0.3
+    assert np.mean([interval.low <= 0.9 <= interval.high for interval in found]) >= 0.95
 
 
 def test_scores_are_compared_within_strata_only():

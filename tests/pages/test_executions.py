@@ -82,7 +82,7 @@ def test_a_parameter_that_no_chapter_has_is_refused(tmp_path):
     """As papermill gives it: it only warns, and the chapter would run with its own."""
     cells = [
         nbformat.v4.new_code_cell('profile = "laptop"', metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell("from anomaly_transfer import executions\nexecutions.told('01_data', profile)"),
+        nbformat.v4.new_code_cell("from anomaly_transfer.pages import executions\nexecutions.told('01_data', profile)"),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "chapter.ipynb")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from anomaly_transfer import similarity
 from anomaly_transfer.pages import explorers
-from anomaly_transfer.studies import base, finetuning, linear_probe
+from anomaly_transfer.studies import finetuning, linear_probe, records
 from anomaly_transfer.training import loop
 
 VIEW = f"{similarity.get('mmd').title}, stage4"
@@ -74,7 +74,7 @@ def test_no_figure_stays_open(table):
 
 @pytest.fixture(scope="module")
 def relations():
-    found = pd.concat(table.frame() for table in base.recorded("study", "relations"))
+    found = records.frame("normal_similarity")
     return found[(found["region"] == "image") & (found["start"] == "imagenet") & found["photographs"].notna()]
 
 
@@ -145,7 +145,7 @@ def test_a_tuning_needs_a_picture_for_each_epoch(tuning):
 
 
 def test_labels_and_transfer_keep_their_bands_and_what_no_label_gives():
-    found = pd.concat(table.frame() for table in base.recorded("study", "labelled"))
+    found = records.frame("linear_probe")
     found = found[(found["seed"] == 0) & (found["benchmark"] == "surfaces") & (found["category"] == "brick")]
     lines = pd.concat(
         linear_probe.along_shots(found, method).assign(method=method, case="brick")

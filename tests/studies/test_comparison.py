@@ -5,23 +5,21 @@ from sklearn.metrics import roc_auc_score
 
 from anomaly_transfer import benchmarks, detectors, profiles
 from anomaly_transfer.data.splits import SPLITS
+from anomaly_transfer.features import cached
 from anomaly_transfer.networks import backbones
 from anomaly_transfer.studies import comparison, detection
-from anomaly_transfer.studies.records import Experiment
 
 
 def test_each_rival_is_compared_on_the_same_images(store):
-    table = comparison.run("surfaces", "brick", "gaussian", 0, "smoke", store)
-    frame = table.frame().set_index("rival")
+    record = comparison.run("surfaces", "brick", "gaussian", 0, "smoke", store)
+    frame = record.frame().set_index("rival")
     assert list(frame.index) == list(comparison.RIVALS)
     # Folds of equal weight would make it exact; the means are of folds with other numbers of anomalies.
     assert frame["more"].to_numpy() == pytest.approx((frame["own"] - frame["value"]).to_numpy(), abs=1e-3)
     assert (frame["more low"] <= frame["more"]).all()
     assert (frame["more"] <= frame["more high"]).all()
-    own = Experiment(
-        method="gaussian", benchmark="surfaces", category="brick", split="grouped", seed=0, profile="smoke"
-    )
-    assert frame["own"].iloc[0] == pytest.approx(detection.run(own, store).metrics["target"]["auroc"].value, abs=1e-4)
+    own = detection.run("surfaces", "brick", "gaussian", 0, "smoke", store, "grouped")
+    assert frame["own"].iloc[0] == pytest.approx(detection.interval(own).value, abs=1e-4)
     # A detector does not differ from itself.
     assert tuple(frame.loc["gaussian", ["more", "more low", "more high"]]) == (0, 0, 0)
     assert (frame.drop(index="gaussian")["more"] != 0).all()
@@ -56,7 +54,7 @@ def test_costs_are_measured_for_each_detector(store):
     assert (found[["fit", "score", "memory"]] > 0).all().all()
     # It holds a Gaussian of its own, and more.
     assert found.loc["combined", "memory"] > found.loc["gaussian", "memory"]
-    features = store.features(category.images, backbones.pretrained(sizes.backbone), 64)
+    features = cached.features(store, category.images, backbones.pretrained(sizes.backbone), 64)
     detector = detectors.make("gaussian").fit(features.take(fold.train))
     kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
     known = np.isin(kinds, ["normal", *benchmarks.get("surfaces").target_classes])

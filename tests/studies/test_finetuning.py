@@ -151,7 +151,7 @@ def test_every_class_of_anomaly_has_the_same_share():
     assert len(counts) == 5
 
 
-def test_a_table_is_kept_and_a_variant_is_another_table(store, frame, monkeypatch):
+def test_a_record_is_kept_and_a_variant_is_another_record(store, frame, monkeypatch):
     monkeypatch.setattr(finetuning, "tested", lambda *_: pytest.fail("computed"))
     finetuning.run("surfaces", "brick", finetuning.DEFAULT, 0, "smoke", store)
     with pytest.raises(pytest.fail.Exception, match="computed"):

@@ -4,13 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anomaly_transfer import profiles
-from anomaly_transfer.studies import forecast, plan
-from anomaly_transfer.studies.forecast import Units, Work
+from anomaly_transfer import profiles, studies
+from anomaly_transfer.studies import base, forecast, plan
+from anomaly_transfer.studies.base import Work
+from anomaly_transfer.studies.forecast import Units
+from anomaly_transfer.studies.records import Experiment
 
 
 def units(factor=1.0):
-    sides = (*forecast.SIDES, forecast.SELF_SUPERVISED)
+    sides = (*forecast.SIDES, base.SELF_SUPERVISED)
     return Units(
         forward=dict.fromkeys(sides, 0.1 * factor),
         training=dict.fromkeys(sides, 0.3 * factor),
@@ -23,85 +25,91 @@ def units(factor=1.0):
 def test_the_recorded_profile_takes_what_was_recorded():
     found = forecast.forecast("study", {"study": units()})
     assert found["hours"].to_numpy() == pytest.approx(found["hours recorded"].to_numpy())
-    assert found["jobs"].sum() == len(plan.jobs("study", everywhere=True))
+    assert found["jobs"].sum() == len(plan.experiments("study", everywhere=True))
     assert ((found["own"] >= 0) & (found["own"] <= 1)).all()
 
 
 def test_hours_grow_with_the_cost_of_a_pass():
     once = forecast.forecast("full", {"study": units(), "full": units()})
     twice = forecast.forecast("full", {"study": units(), "full": units(2.0)})
-    for study in ("relations", "tuned", "supervised", "rivals"):
+    for study in ("normal_similarity", "finetuning", "supervised", "comparison"):
         assert twice.loc[study, "hours"] == pytest.approx(2 * once.loc[study, "hours"])
+
+
+def work(experiment, profile):
+    return studies.get(experiment.study).work(experiment, profiles.get(profile))
 
 
 def the(study, variant, category):
     """The planned job of a category; of benchmarks that share its name, the first one's."""
-    found = plan.jobs("full", study=study, variant=variant, everywhere=True)
+    found = plan.experiments("full", study=study, variant=variant, everywhere=True)
     return next(job for job in found if job.category == category)
 
 
 @pytest.mark.parametrize(
     ("job", "full", "study"),
     [
-        (the("tuned", "mahalanobis", "bottle"), Work("tuned_image_size", 229, 20, 1), (200, 8, 1)),
-        (the("tuned", "mahalanobis", "mono"), Work("tuned_image_size", 588, 20, 5), (200, 8, 1)),
-        (the("tuned", "all-images", "mono"), Work("tuned_image_size", 588, 20, 5), (588, 8, 1)),
-        (the("tuned", "three-times-as-long", "mono"), Work("tuned_image_size", 588, 60, 5), (200, 24, 1)),
-        (the("oneclass", "svdd-scratch", "0"), Work(None, 6903, 250), (400, 60, 1)),
-        (the("oneclass", "svdd-scratch-whole", "0"), Work(None, 6903, 50), (6903, 12, 1)),
-        (the("oneclass", "svdd-imagenet", "0"), Work("oneclass_image_size", 6903, 50), (400, 12, 1)),
+        (the("finetuning", "mahalanobis", "bottle"), Work("tuned_image_size", 229, 20, 1), (200, 8, 1)),
+        (the("finetuning", "mahalanobis", "mono"), Work("tuned_image_size", 588, 20, 5), (200, 8, 1)),
+        (the("finetuning", "all-images", "mono"), Work("tuned_image_size", 588, 20, 5), (588, 8, 1)),
+        (the("finetuning", "three-times-as-long", "mono"), Work("tuned_image_size", 588, 60, 5), (200, 24, 1)),
+        (the("deep_one_class", "svdd-scratch", "0"), Work(None, 6903, 250), (400, 60, 1)),
+        (the("deep_one_class", "svdd-scratch-whole", "0"), Work(None, 6903, 50), (6903, 12, 1)),
+        (the("deep_one_class", "svdd-imagenet", "0"), Work("oneclass_image_size", 6903, 50), (400, 12, 1)),
         (the("supervised", "imagenet-head", "0"), Work("oneclass_image_size", 6903, 50, trained=False), (400, 12, 1)),
-        (the("cracks", "network-all", "road"), Work("image_size", 400, 50), (400, 12, 1)),
+        (the("decisions", "network-all", "road"), Work("image_size", 400, 50), (400, 12, 1)),
         (the("few_shot", "random+normal", "mono"), Work("self-supervised", 588, 50, kept=False), (200, 40, 1)),
     ],
 )
 def test_what_a_job_passes_through_its_network(job, full, study):
-    assert dataclasses.replace(forecast.work_of(job, profiles.get("full")), looked=0) == full
-    work = forecast.work_of(job, profiles.get("study"))
-    assert (work.images, work.epochs, work.folds) == study
-    assert work.side == full.side
+    assert dataclasses.replace(work(job, "full"), looked=0) == full
+    recorded = work(job, "study")
+    assert (recorded.images, recorded.epochs, recorded.folds) == study
+    assert recorded.side == full.side
 
 
 def test_a_job_that_trains_no_network_has_no_work():
-    for study, variant in (("few_shot", "random"), ("cracks", "head-all"), ("labelled", "imagenet"), ("run", "svm")):
-        job = plan.jobs("study", study=study, variant=variant, everywhere=True)[0]
-        assert forecast.work_of(job, profiles.get("full")) is None
+    for study, variant in (
+        ("few_shot", "random"),
+        ("decisions", "head-all"),
+        ("linear_probe", "imagenet"),
+        ("detection", "svm"),
+    ):
+        job = plan.experiments("study", study=study, variant=variant, everywhere=True)[0]
+        assert work(job, "full") is None
 
 
 def trained_pairs():
     """Of two variants of a study that train on the same data: study, seconds of one, and forecast from the other."""
-    sizes, found = profiles.get("study"), []
+    found = []
     for (study, *rest), taken in forecast._recorded_seconds("study").items():
-        if study == "run":
-            continue
         coordinates = dict(zip(("variant", "benchmark", "category", "seed"), rest, strict=True))
-        work = forecast.work_of(plan.Job(study=study, profile="study", **coordinates), sizes)
-        if work is not None:
-            found.append((study, rest[1:3], work, taken[0]))
-    for study, where, work, seconds in found:
+        passed = work(Experiment(study=study, profile="study", **coordinates), "study")
+        if passed is not None:
+            found.append((study, rest[1:3], passed, taken[0]))
+    for study, where, passed, seconds in found:
         for other, place, before, known in found:
-            alike = (study, where, work.side, work.trained) == (other, place, before.side, before.trained)
-            if alike and work != before:
-                yield study, seconds, known * forecast.grown(before, work, units(), units())
+            alike = (study, where, passed.side, passed.trained) == (other, place, before.side, before.trained)
+            if alike and passed != before:
+                yield study, seconds, known * forecast.grown(before, passed, units(), units())
 
 
 def test_the_forecast_agrees_with_recorded_seconds():
     """From one variant of a study to another on the same data: the median is off by less than a factor of two."""
     pairs = pd.DataFrame(trained_pairs(), columns=["study", "recorded", "forecast"])
-    assert set(pairs["study"]) == {"tuned", "oneclass"}, "the studies with variants of several lengths"
+    assert set(pairs["study"]) == {"finetuning", "deep_one_class"}, "the studies with variants of several lengths"
     off = np.log(pairs["forecast"] / pairs["recorded"]).abs().groupby(pairs["study"]).median()
     assert off.max() < np.log(2), np.exp(off).to_dict()
 
 
 def test_checkpoints_are_kept_for_every_epoch():
     found = forecast.forecast("full", {"study": units(), "full": units()})
-    full = profiles.get("full")
-    works = [forecast.work_of(job, full) for job in plan.jobs("full", study="tuned", everywhere=True)]
-    networks = sum(work.folds * (work.epochs + 1) for work in works)
-    assert found.loc["tuned", "gigabytes"] == pytest.approx(0.004 * networks)
-    further = [job for job in plan.jobs("full", study="few_shot", everywhere=True) if "+normal" in job.variant]
+    works = [work(job, "full") for job in plan.experiments("full", study="finetuning", everywhere=True)]
+    networks = sum(each.folds * (each.epochs + 1) for each in works)
+    assert found.loc["finetuning", "gigabytes"] == pytest.approx(0.004 * networks)
+    further = [job for job in plan.experiments("full", study="few_shot", everywhere=True) if "+normal" in job.variant]
     assert found.loc["few_shot", "gigabytes"] == pytest.approx(0.004 * len(further))
-    assert found.loc["rivals", "gigabytes"] == 0
+    assert found.loc["comparison", "gigabytes"] == 0
 
 
 def test_units_are_measured_at_the_sizes_of_the_profile():
@@ -135,6 +143,6 @@ def test_what_stands_in_for_a_job_that_was_not_recorded_is_of_its_size():
         if others:
             rows.append((study, abs(np.log(np.median(others) / np.median(taken)))))
     off = pd.DataFrame(rows, columns=["study", "off"]).groupby("study")["off"].agg(["median", "size"])
-    # Cracks are recorded on one data set; of peers there are four runs, too few for a median.
-    assert set(off.index) == set(plan.MODULES) - {"cracks"}
-    assert off.loc[off.index != "peers", "median"].max() < np.log(2), off
+    # Cracks are recorded on one data set; beside anomalib there are four runs, too few for a median.
+    assert set(off.index) == set(studies.names()) - {"decisions"}
+    assert off.loc[off.index != "anomalib_comparison", "median"].max() < np.log(2), off

@@ -141,7 +141,7 @@ def test_detectors_without_labels_are_tested_on_the_target(domain):
 
 
 def frame(values, draws=6):
-    """A table with the mean AUROC of each (start, method, k), and a spread of a hundredth over draws."""
+    """Rows with the mean AUROC of each (start, method, k), and a spread of a hundredth over draws."""
     rows = []
     for (start, method, k), value in values.items():
         for draw in range(draws):

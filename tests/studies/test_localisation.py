@@ -84,7 +84,7 @@ def test_the_border_can_be_left_out(heat):
     assert inner.positive.tolist() == [False, False]
 
 
-def test_a_table_tells_metrics_and_paired_gains(store):
+def test_a_record_tells_metrics_and_paired_gains(store):
     frame = localisation.run("surfaces", "brick", "rate-1e-4", 0, "smoke", store).frame()
     assert len(frame) == len(DETECTORS) * len(STATES) * 3
     assert frame["value"].between(0, 1).all()

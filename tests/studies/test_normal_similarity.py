@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm, t
+from scipy.stats import norm
 from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -17,10 +17,9 @@ from anomaly_transfer.analysis import hypothesis
 from anomaly_transfer.claims import ledger
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.errors import DataError, StoreError
-from anomaly_transfer.metrics import aggregate
 from anomaly_transfer.metrics.bootstrap import Interval
 from anomaly_transfer.store import Store
-from anomaly_transfer.studies import base, few_shot, normal_similarity, paired_networks
+from anomaly_transfer.studies import base, few_shot, normal_similarity, paired_networks, records
 
 MMD = similarity.get("mmd")
 
@@ -442,7 +441,7 @@ def test_a_patch_is_taken_where_the_defect_is_most_and_one_where_none_is_near(mo
     maps = Features.of(level=np.zeros((len(images), 2, *grid), "f4"))
     taken, levels = [], []
     monkeypatch.setattr(normal_similarity, "map_levels", lambda *_, **__: ("level",))
-    monkeypatch.setattr(normal_similarity.domains, "see", lambda *_: maps)
+    monkeypatch.setattr(normal_similarity.starts, "see", lambda *_: maps)
     monkeypatch.setattr(normal_similarity, "_picked", lambda maps, place, rng: taken.append(place))
     monkeypatch.setattr(normal_similarity, "_level", lambda *given: levels.append(given))
     normal_similarity._patches(domain, {}, {}, None, sizes, 0, None)
@@ -471,8 +470,8 @@ def store(tmp_path_factory):
 
 
 def test_relations_of_drawn_defects(store):
-    table = normal_similarity.run("surfaces", "brick", "imagenet", 0, "smoke", store)
-    frame = table.frame()
+    frame = normal_similarity.run("surfaces", "brick", "imagenet", 0, "smoke", store).frame()
+    assert set(frame["start"]) == {"imagenet"}
     assert set(frame["region"]) == {"image", "defect", "background"}
     assert set(frame["measure"]) == {measure.name for measure in similarity.UNPAIRED}
     found = normal_similarity.verdicts(frame)
@@ -486,22 +485,22 @@ def test_relations_of_drawn_defects(store):
     assert by_region["defect"] < by_region["background"]
 
 
-def test_tables_are_kept_exported_and_read_back(store, tmp_path, monkeypatch):
+def test_records_are_kept_exported_and_read_back(store, tmp_path, monkeypatch):
     first = normal_similarity.run("surfaces", "brick", "imagenet", 0, "smoke", store)
     monkeypatch.setattr(normal_similarity, "_of_images", lambda *_: pytest.fail("computed twice"))
     assert normal_similarity.run("surfaces", "brick", "imagenet", 0, "smoke", store) == first
-    base.export([first], tmp_path / "out")
-    (file,) = (tmp_path / "out").iterdir()
-    assert base.Table.model_validate_json(file.read_text()) == first
+    records.export([first], tmp_path / "out")
+    assert (tmp_path / "out" / "normal_similarity" / "imagenet__surfaces__brick__0.json").is_file()
+    assert records.load(tmp_path / "out") == [first]
     # A damaged entry is computed again.
-    (store.path("tables", first.key) / base.FILE).write_text("{")
+    (store.path("records", first.key) / base.RECORD).write_text("{")
     with pytest.raises(pytest.fail.Exception, match="computed twice"):
         normal_similarity.run("surfaces", "brick", "imagenet", 0, "smoke", store)
     with pytest.raises(StoreError, match="make study"):
-        base.recorded("smoke", "relations")
+        records.recorded("normal_similarity", "smoke")
 
 
-def test_a_table_is_new_when_its_data_or_weights_are(monkeypatch):
+def test_a_record_is_new_when_its_data_or_weights_are(monkeypatch):
     from anomaly_transfer import benchmarks, profiles
     from anomaly_transfer.networks import backbones
     from anomaly_transfer.studies import base
@@ -582,13 +581,6 @@ def test_few_shot_classifiers_see_no_image_of_the_target(monkeypatch):
     assert np.isin(rows, domain.source).all()
 
 
-def test_the_interval_over_draws_is_student_s():
-    frame = pd.DataFrame({"k": 1, "draw": [0, 0, 1, 1, 2, 2], "value": [0.1, 0.3, 0.3, 0.5, 0.5, 0.7]})
-    found = aggregate.over_draws(frame, ["k"]).iloc[0]
-    low, high = t.interval(0.95, 2, loc=0.4, scale=0.2 / np.sqrt(3))
-    assert (found["value"], found["low"], found["high"]) == pytest.approx((0.4, low, high))
-
-
 def test_twin_networks_must_not_have_seen_normal_images():
     with pytest.raises(ValueError, match="choose from imagenet, random"):
         paired_networks.run("elpv", "mono", "random+normal", 0, "smoke")
@@ -604,18 +596,18 @@ def test_twin_networks(store):
     assert frame[frame["measure"] == "cka"]["p_value"].notna().all()
 
 
-@pytest.mark.parametrize("study", ["few_shot", "twins"])
+@pytest.mark.parametrize("study", ["few_shot", "paired_networks"])
 def test_further_studies_are_recorded(study):
-    found = base.recorded("study", study)
-    assert {"elpv", "magnetic_tile"} <= {table.coordinates["benchmark"] for table in found}
-    assert {table.coordinates["profile"] for table in found} == {"study"}
+    found = records.recorded(study)
+    assert {"elpv", "magnetic_tile"} <= {record.experiment.benchmark for record in found}
+    assert {record.experiment.profile for record in found} == {"study"}
 
 
-def test_recorded_tables_name_their_origin():
-    found = base.recorded("study", "relations")
-    where = {(table.coordinates["benchmark"], table.coordinates["category"]) for table in found}
+def test_records_name_their_origin():
+    found = records.recorded("normal_similarity")
+    where = {(record.experiment.benchmark, record.experiment.category) for record in found}
     assert {("elpv", "mono"), ("elpv", "poly"), ("magnetic_tile", "tile"), ("crackforest", "road")} <= where
-    for table in found:
-        assert table.coordinates["profile"] == "study"
-        assert len(table.provenance.code) == 64
-        assert set(table.frame()["region"]) <= {"image", "defect", "background"}
+    for record in found:
+        assert record.experiment.profile == "study"
+        assert len(record.provenance.code) == 64
+        assert set(record.frame()["region"]) <= {"image", "defect", "background"}

@@ -68,7 +68,7 @@ def test_categories_and_folds_come_to_a_mean_and_a_standard_error(mvtec, tmp_pat
     found = [
         finetuning.run("mvtec_ad", category, finetuning.DEFAULT, 0, "full", store) for category in known.available()
     ]
-    frame = pd.concat(table.frame() for table in found)
+    frame = pd.concat(record.frame() for record in found)
     assert set(frame[frame["kind"] == "curve"]["level"]) == {"sum", "stem", *(f"stage{n}" for n in range(1, 8)), "head"}
     rules = [finetuning.FROZEN, "validation"]
     reached = ablation.over_categories(frame, rules)

@@ -1,4 +1,4 @@
-"""Networks trained with labels, and Part III's tables of trained networks."""
+"""Networks trained with labels, and Part III's records of trained networks."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from anomaly_transfer.errors import DataError
 from anomaly_transfer.metrics.ranking import evaluate
 from anomaly_transfer.studies import deep_one_class, protocol, supervised
 from anomaly_transfer.studies.linear_probe import ALL, EXPOSURE, SEEN, UNSEEN
-from anomaly_transfer.training import classifier, loop
+from anomaly_transfer.training import loop
 from anomaly_transfer.training.classifier import LabelledRun, Recipe
 
 SIDE = 32
@@ -67,7 +67,7 @@ def test_one_kind_only_is_one_clear_error(tmp_path, normal, lite0):
         made(tmp_path, normal, lite0, n_anomalous=0)
 
 
-def test_a_table_with_and_without_the_tested_types(store):
+def test_a_record_with_and_without_the_tested_types(store):
     found = supervised.run("surfaces", "brick", "imagenet-head", 0, "smoke", store).frame()
     assert {(method, k) for method, k in zip(found["method"], found["k"], strict=True)} == {
         (EXPOSURE, 0), *((method, k) for method in (SEEN, UNSEEN) for k in supervised.SHOTS)
@@ -89,7 +89,7 @@ def test_training_images_are_of_the_source_and_of_known_types(store, monkeypatch
         def run(self):
             pass
 
-    monkeypatch.setattr(classifier, "LabelledRun", Stub)
+    monkeypatch.setattr(supervised, "LabelledRun", Stub)
     supervised.trained(domain, "imagenet-head", 0, SMOKE, store, ALL, ["crack", "pit"])
     kinds = dict(zip(domain.category.images.hashes, domain.table["anomaly_class"], strict=True))
     source = {domain.category.images.hashes[row] for row in domain.source}
@@ -129,7 +129,7 @@ def test_labels_and_groups_are_those_of_the_linear_head(store, monkeypatch):
         seen["clusters"] = clusters
         return evaluate(scores, positive, strata, n_bootstrap, clusters=clusters)
 
-    monkeypatch.setattr(classifier, "LabelledRun", Stub)
+    monkeypatch.setattr(supervised, "LabelledRun", Stub)
     monkeypatch.setattr(supervised, "evaluate", evaluated)
     supervised._tested(domain, "imagenet-head", 0, SMOKE, store, SEEN, 5, types, types)
     assert seen["labelled"] == domain.category.images.take(expected).hashes
@@ -171,7 +171,7 @@ def test_the_rules_but_the_oracle_know_no_label():
     history = [{"epoch": epoch, "measure": loop.LOSS, "level": loop.SUM, "value": 0.0} for epoch in range(4)]
     history += [
         {"epoch": epoch, "measure": kind, "level": loop.SUM, "value": value}
-        for kind in loop.vicinal.KINDS
+        for kind in loop.pseudo_anomalies.KINDS
         for epoch, value in enumerate((0.5, 0.9, 0.8, 0.7))
     ]
     positive = np.arange(40) >= 20
@@ -186,7 +186,7 @@ def test_the_rules_but_the_oracle_know_no_label():
     }  # fmt: skip
 
 
-def test_shrinking_is_found_in_the_tables(one_class):
+def test_shrinking_is_found_in_the_records(one_class):
     found = deep_one_class.run("surfaces", "brick", "svdd-imagenet", 0, "smoke", one_class).frame()
     assert not deep_one_class.collapsed(found).any()
     other = deep_one_class.run("surfaces", "brick", "negatives-imagenet", 0, "smoke", one_class).frame()

@@ -250,7 +250,7 @@ def _html(report: dict, table: pd.DataFrame, pictures: list[str]) -> str:
     figure.savefig(buffer, format="png", dpi=120)
     plots.close(figure)
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("anomaly_transfer", "."),
+        loader=jinja2.PackageLoader(__package__, "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

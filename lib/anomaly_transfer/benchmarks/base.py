@@ -13,7 +13,7 @@ import pandas as pd
 
 from anomaly_transfer.data.annotations import NORMAL, Annotations
 from anomaly_transfer.data.images import Images, resize_mask
-from anomaly_transfer.data.splits import N_FOLDS
+from anomaly_transfer.data.splits import are_few
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.settings import data_folder
@@ -242,6 +242,6 @@ def thin(table: pd.DataFrame, limit: int, by: str = "anomaly_class") -> np.ndarr
     def spaced(rows: np.ndarray) -> np.ndarray:
         return evenly_spaced(rows, max(2, round(share * len(rows))))
 
-    keys = [by, *(["part"] if "part" in table else []), *(["group"] if table["group"].nunique() <= N_FOLDS else [])]
+    keys = [by, *(["part"] if "part" in table else []), *(["group"] if are_few(table["group"]) else [])]
     positions = pd.Series(np.arange(len(table)), index=table.index)
     return np.sort(np.concatenate([spaced(rows.to_numpy()) for _, rows in positions.groupby([table[k] for k in keys])]))

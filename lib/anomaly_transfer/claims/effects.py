@@ -93,7 +93,7 @@ def few_shot_gain(shots: pd.DataFrame, start: str, over: str) -> pd.DataFrame:
     index = ["benchmark", "category", "draw"]
     draws = found.pivot_table(index=index, columns="start", values="value")
     apart = (draws[start] - draws[over]).rename("value").dropna().reset_index()
-    return _cases(aggregate.over_draws(apart, ["benchmark", "category"]))
+    return _cases(aggregate.mean_over_draws(apart, ["benchmark", "category"]))
 
 
 def similarity_and_gain(related: pd.DataFrame, shots: pd.DataFrame) -> pd.DataFrame:
@@ -220,7 +220,7 @@ def relative_cost(found: pd.DataFrame, rule: str) -> pd.DataFrame:
     weights = {name: cost_weight(*place) for name, place in decisions.SCENARIOS.items()}
     decided = decisions.decided(found, list(weights.values()), [rule])
     decided = decided.assign(value=decided["relative"])
-    rows = decisions.over_divisions(decided, ["variant", "weight"])
+    rows = aggregate.over_seeds(decided, ["variant", "weight"], decisions.OVERLAP)
     places = rows["weight"].map({weight: name for name, weight in weights.items()})
     return rows.assign(case=rows["variant"] + ", " + places)[CASE]
 
@@ -311,7 +311,7 @@ def _by_method(found: pd.DataFrame) -> pd.DataFrame:
 def _over_draws_and_divisions(by_draw: pd.Series) -> pd.DataFrame:
     """Cases from values that are indexed by run and draw."""
     rows = by_draw.rename("value").reset_index()
-    return _over_divisions(linear_probe.over_draws(rows, linear_probe.RUN))
+    return _over_divisions(aggregate.range_over_draws(rows, linear_probe.RUN))
 
 
 def _over_divisions(runs: pd.DataFrame) -> pd.DataFrame:

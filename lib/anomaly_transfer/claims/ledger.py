@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy.stats import t as student
 
+from anomaly_transfer import atomic
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.settings import claims_file, results_folder
 from anomaly_transfer.studies import records
@@ -318,10 +319,9 @@ def recorded(folder: Path | None = None) -> dict[str, Finding]:
 def write(findings: Sequence[Finding], folder: Path | None = None) -> Path:
     """Write findings for :func:`recorded`, all or nothing; returns the file."""
     path = (folder or results_folder()) / VERDICTS
-    beside = path.with_suffix(".partial")
     text = json.dumps([finding.model_dump() for finding in findings], indent=1, ensure_ascii=False)
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(path)
+    with atomic.file(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
     return path
 
 

@@ -29,6 +29,7 @@ import pooch
 import requests
 from filelock import FileLock
 
+from anomaly_transfer import atomic
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.fingerprint import digest, file_hash
 from anomaly_transfer.settings import offline
@@ -70,19 +71,13 @@ def fetch_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     DataError
         If the disk is full or the place cannot be written; nothing half-made is left.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
     with _explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if folder.exists():
                 return
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            try:
+            with atomic.folder(folder, flush=False) as partial:
                 fill(partial)
-                os.rename(partial, folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
 
 
 def download(source: Source, folder: Path) -> Path:

@@ -14,7 +14,19 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, Stra
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.errors import DataError
 
+#: Of every division into folds.
 N_FOLDS = 5
+
+
+def are_few(groups: np.ndarray) -> bool:
+    """Whether groups are so few that each is large, and a fold of its own: then none of them is drawn or left out.
+
+    Parameters
+    ----------
+    groups : array
+        Of each image.
+    """
+    return len(np.unique(groups)) <= N_FOLDS
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ def grouped_folds(table: pd.DataFrame, seed: int = 0) -> list[Fold]:
     n_groups = len(np.unique(groups))
     if n_groups < 2:
         raise DataError("A grouped split needs at least two groups of images; use the random split.")
-    if n_groups <= N_FOLDS:
+    if are_few(groups):
         parts = LeaveOneGroupOut().split(table, groups=groups)
     else:
         splitter = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)

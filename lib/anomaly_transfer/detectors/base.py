@@ -12,13 +12,12 @@ from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
 from anomaly_transfer.data.annotations import sealed
+from anomaly_transfer.data.splits import N_FOLDS
 from anomaly_transfer.device import memory_for
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.features.inputs import Kind
 
-#: Folds in which normal images are scored by detectors that have not seen them.
-N_FOLDS = 5
 #: With fewer images no detector is fitted on the others: a fold would have one.
 LEAST = 2 * N_FOLDS
 

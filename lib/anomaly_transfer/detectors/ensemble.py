@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.model_selection import KFold
 
-from anomaly_transfer.detectors.base import LEAST, N_FOLDS, Detector, Localiser
+from anomaly_transfer.data.splits import N_FOLDS
+from anomaly_transfer.detectors.base import LEAST, Detector, Localiser
 from anomaly_transfer.detectors.gaussian import GaussianDetector
 from anomaly_transfer.detectors.patch import PatchGaussian, PatchMemoryBank
 from anomaly_transfer.errors import DataError

@@ -68,19 +68,17 @@ def map_levels(backbone: Backbone, strides: Sequence[int] = (8, 16)) -> tuple[st
 
 
 class _Outputs(nn.Module):
-    """The backbone as one traceable module: uint8 images in, pooled features or chosen maps out."""
+    """The backbone as one traceable module: uint8 images in, chosen maps and the spatial means of all levels out."""
 
     def __init__(self, backbone: Backbone, levels: Sequence[str] | None):
         super().__init__()
         self.network = backbone.network
         self.backbone = backbone
-        self.chosen = None if levels is None else [backbone.levels.index(level) for level in levels]
+        self.chosen = [backbone.levels.index(level) for level in levels or ()]
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         maps = self.backbone.level_maps(images)
-        if self.chosen is None:
-            return tuple(spatial_mean(m) for m in maps)
-        return tuple(maps[index] for index in self.chosen)
+        return (*(maps[index] for index in self.chosen), *(spatial_mean(m) for m in maps))
 
 
 def default_engine(device: str) -> str:
@@ -100,13 +98,16 @@ def forward_function(
     device: str | None = None,
     engine: str | None = None,
 ) -> Forward:
-    """Compile the backbone to a function from a uint8 batch to pooled features or maps.
+    """Compile the backbone to a function from a uint8 batch to chosen maps and the spatial means of all levels.
+
+    The means do not depend on the maps that are returned with them: bit for bit in PyTorch, and, as measured, in
+    OpenVINO.
 
     Parameters
     ----------
     backbone : Backbone
     levels : sequence of str, optional
-        Levels whose spatial maps to return; None returns the spatial means of all levels.
+        Levels whose spatial maps to return before the means; None returns the means alone.
     device : {"cpu", "cuda"}, optional
     engine : {"eager", "openvino"}, optional
         Default: the fastest that is there. Results agree to about 1e-6 relative.
@@ -183,8 +184,9 @@ def extract(
     batch_size: int | None = None,
     device: str | None = None,
     engine: str | None = None,
+    pooled: Path | None = None,
 ) -> None:
-    """Extract features of all images into ``folder``, one ``LEVEL.npy`` a level.
+    """Extract features of all images into ``folder``, one ``LEVEL.npy`` a level, by one pass of the network.
 
     Memory does not grow with the number of images: results are appended to the files, and at most two batches of
     images are held. On a CPU, what the network makes of one batch is the largest thing in memory.
@@ -203,17 +205,22 @@ def extract(
         Images that pass the network together; default: :data:`BATCH`.
     device, engine : str, optional
         See :func:`forward_function`.
+    pooled : Path, optional
+        Another existing folder, which gets the spatial means of all levels where ``folder`` gets maps.
     """
     device = device or default_device()
     batch_size = batch_size or BATCH["cpu" if device == "cpu" else "card"]
-    names = backbone.levels if levels is None else tuple(levels)
+    means = folder if levels is None else pooled
+    paths = [folder / f"{level}.npy" for level in levels or ()]
+    paths += [means / f"{level}.npy" for level in backbone.levels] if means else []
     forward = forward_function(backbone, levels, device, engine)
     with ExitStack() as stack:
         stack.enter_context(memory_for(f"features at {image_size} px", "the image size"))
-        files = [stack.enter_context(open(folder / f"{name}.npy", "wb")) for name in names]
+        files = [stack.enter_context(open(path, "wb")) for path in paths]
         progress = stack.enter_context(tqdm(total=len(images), desc=f"{backbone.name} {image_size} px", unit="image"))
         for batch in prepared(images, backbone, image_size, batch_size):
-            for file, result in zip(files, forward(batch), strict=True):
+            # Means that nobody asked for come last, and are dropped.
+            for file, result in zip(files, forward(batch), strict=False):
                 if not file.tell():
                     shape = (len(images), *result.shape[1:])
                     header = {"descr": "<f4", "fortran_order": False, "shape": shape}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from anomaly_transfer.data.images import Images
-from anomaly_transfer.features import pixels
+from anomaly_transfer.features import cached, pixels
 from anomaly_transfer.features.extraction import map_levels
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.networks.backbones import Backbone
@@ -50,11 +50,12 @@ def view(
         Whose maps are taken; default: see :func:`levels_of`. Of pooled features all levels are given.
     """
     if kind == "pixels":
-        return store.pixels(images)
+        return cached.pixels(store, images)
     if kind == "pooled":
-        return store.features(images, backbone, image_size)
-    maps = store.features(images, backbone, image_size, levels or map_levels(backbone))
+        return cached.features(store, images, backbone, image_size)
+    # Maps first: the same pass leaves the pooled features in the store.
+    maps = cached.features(store, images, backbone, image_size, levels or map_levels(backbone))
     if kind == "maps":
         return maps
-    pooled = store.features(images, backbone, image_size)
+    pooled = cached.features(store, images, backbone, image_size)
     return Features(pooled.arrays | {level + MAP: array for level, array in maps.arrays.items()}, pooled.rows)

@@ -15,7 +15,7 @@ def mean_over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.groupby(axes, sort=False)[["value", "low", "high"]].agg(np.mean).reset_index()
 
 
-def over_draws(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def mean_over_draws(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean over draws, with a 95 % interval of that mean (Student's t): it covers the luck of the draw, nothing else.
 
     Parameters
@@ -34,6 +34,28 @@ def over_draws(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     found = each.agg(value="mean", error="sem", n="size").reset_index()
     reach = found.pop("error") * student.ppf(0.975, found.pop("n") - 1)
     return found.assign(low=found["value"] - reach, high=found["value"] + reach)
+
+
+def range_over_draws(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean over draws and the range in which 95 % of them lie.
+
+    A draw has its own resample of test images and, unless all are used, its own labelled images: the range says what
+    others would have given, with the same normal images and the same division. Classes of one draw are averaged first.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``draw`` and ``value``.
+    by : sequence of str
+
+    Returns
+    -------
+    DataFrame
+        ``by``, ``value``, ``low`` and ``high``.
+    """
+    each = frame.groupby([*by, "draw"], sort=False)["value"].mean().groupby(list(by), sort=False)
+    low, high = (each.quantile(share).to_numpy() for share in (0.025, 0.975))
+    return each.mean().reset_index().assign(low=low, high=high)
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], overlap: float = 0.0) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Interval(BaseModel):
-    """An estimate with its percentile-bootstrap interval (95 %)."""
+    """An estimate with its interval (95 %): by percentile bootstrap, if not said otherwise."""
 
     model_config = ConfigDict(frozen=True)
 

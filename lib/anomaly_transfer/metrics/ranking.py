@@ -29,6 +29,12 @@ def evaluate(
 ) -> dict[str, Interval]:
     """AUROC, average precision and FPR at 95 % TPR with stratified bootstrap intervals.
 
+    All resamples of a perfect ranking are perfect: a bootstrap says nothing of it (Obuchowski and Lieber, 2002, name
+    the problem). There, and where the ranking is upside down, the far end of the AUROC's interval is a simple
+    conservative bound, not one of theirs: of ``k`` disjoint pairs of a normal and an anomalous image each is in order
+    with the chance AUROC, all are with AUROC^k, and that is below 2.5 % if AUROC < 0.025^(1/k). Of the other two
+    metrics the pairs say nothing as simple: they get the widest interval, 0 to 1.
+
     Scores of different models (folds) cannot be compared, so each metric is computed within each stratum and
     averaged, each anomalous image counting once. The AUROC is thus the chance that an anomalous image drawn at random
     scores higher than a normal one drawn from the same stratum.
@@ -58,8 +64,18 @@ def evaluate(
     EvaluationError
         If a score is not finite, lengths differ, or no stratum has both labels.
     """
-    samples = _bootstrap(scores, positive, strata, n_bootstrap, seed, clusters)
-    return {name: _interval(samples[:, column]) for column, name in enumerate(METRICS)}
+    compared = _comparable(scores, positive, strata, clusters)
+    samples = _bootstrap(*compared, n_bootstrap, seed)
+    found = {name: _interval(samples[:, column]) for column, name in enumerate(METRICS)}
+    auroc = found["auroc"].value
+    # A single pair out of order costs more, unless there are millions of images.
+    if min(auroc, 1 - auroc) > 1e-12:
+        return found
+    pairs = _disjoint_pairs(*compared[1:])
+    bound = 0.025 ** (1 / pairs) if pairs else 0.0
+    low, high = (bound, 1.0) if auroc > 0.5 else (0.0, 1 - bound)
+    found = {name: Interval(value=interval.value, low=0.0, high=1.0) for name, interval in found.items()}
+    return found | {"auroc": Interval(value=auroc, low=low, high=high)}
 
 
 def paired_difference(
@@ -73,11 +89,14 @@ def paired_difference(
 ) -> dict[str, Interval]:
     """Metric of ``first`` minus metric of ``second`` on the *same* images, with paired bootstrap intervals.
 
-    Both detectors are resampled together, so that images hard for both do not widen the interval. Parameters and
-    errors as in :func:`evaluate`.
+    Both detectors are resampled together, so that images hard for both do not widen the interval. Of two perfect
+    rankings it is 0 to 0, which says that they agree on these images and nothing of others. Parameters and errors as in
+    :func:`evaluate`.
     """
-    samples = _bootstrap(first, positive, strata, n_bootstrap, seed, clusters)
-    samples = samples - _bootstrap(second, positive, strata, n_bootstrap, seed, clusters)
+    samples = [
+        _bootstrap(*_comparable(scores, positive, strata, clusters), n_bootstrap, seed) for scores in (first, second)
+    ]
+    samples = samples[0] - samples[1]
     return {name: _interval(samples[:, column]) for column, name in enumerate(METRICS)}
 
 
@@ -136,15 +155,10 @@ def _checked(
     return scores, target, strata
 
 
-def _bootstrap(
-    scores: np.ndarray,
-    positive: np.ndarray,
-    strata: np.ndarray | None,
-    n_bootstrap: int,
-    seed: int,
-    clusters: np.ndarray | None,
-) -> np.ndarray:
-    """Metrics of the data (row 0) and of each resample, shape (1 + n_bootstrap, n_metrics)."""
+def _comparable(
+    scores: np.ndarray, positive: np.ndarray, strata: np.ndarray | None, clusters: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Scores, labels, strata and clusters of the images in strata that have both labels."""
     scores, positive, strata = _checked(scores, positive, strata)
     positive = positive.astype(bool)
     _, of, size = np.unique(strata, return_inverse=True, return_counts=True)
@@ -156,8 +170,42 @@ def _bootstrap(
             f"{int(positive.sum())} anomalous and {int((~positive).sum())} normal images: "
             "a metric needs both kinds within one stratum."
         )
-    scores, positive, strata = scores[useful], positive[useful], strata[useful]
     clusters = None if clusters is None else np.asarray(clusters)[useful]
+    return scores[useful], positive[useful], strata[useful], clusters
+
+
+def _disjoint_pairs(positive: np.ndarray, strata: np.ndarray, clusters: np.ndarray | None) -> float:
+    """How many pairs of a normal and an anomalous image of one stratum there are at least, none sharing a cluster.
+
+    A cluster serves in one stratum alone, that of an image drawn at random, where a matching might find more pairs. An
+    image of it stands for it, so that the bound is of an AUROC in which clusters of whatever size count alike. The
+    AUROC weighs strata by their anomalous images. The bound holds for it if each stratum has its share of the pairs (by
+    Jensen's inequality, AUROC^k is then at least the product of the strata's), so the number is of the stratum with
+    the fewest for its share: the sum over strata, if none falls short.
+    """
+    of = np.arange(len(positive)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    shuffled = np.random.default_rng(0).permutation(len(of))
+    home = strata[shuffled[np.unique(of[shuffled], return_index=True)[1]]]
+    found = []
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        there = inside & (home[of] == stratum)
+        normal, anomalous = (np.unique(of[there & (positive == label)]) for label in (False, True))
+        # A cluster with both labels can give either, but not both.
+        pairs = min(len(normal), len(anomalous), len(np.union1d(normal, anomalous)) // 2)
+        found.append(pairs * positive.sum() / positive[inside].sum())
+    return min(found)
+
+
+def _bootstrap(
+    scores: np.ndarray,
+    positive: np.ndarray,
+    strata: np.ndarray,
+    clusters: np.ndarray | None,
+    n_bootstrap: int,
+    seed: int,
+) -> np.ndarray:
+    """Metrics of the data (row 0) and of each resample, shape (1 + n_bootstrap, n_metrics); see :func:`_comparable`."""
     rng = np.random.default_rng(seed)
     counts = _counts(rng, positive, strata, clusters, n_bootstrap)
     total, weight = np.zeros((n_bootstrap + 1, len(METRICS))), np.zeros((n_bootstrap + 1, 1))

@@ -88,7 +88,7 @@ def card(benchmark: Benchmark, limit: int | None = None) -> HTML:
     category = benchmark.load(shown[0], limit) if shown else None
     table = category.annotations.open() if category else None
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("anomaly_transfer", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader(__package__, "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["code"] = _code
     return HTML(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from anomaly_transfer.data.splits import N_FOLDS
+from anomaly_transfer.data.splits import are_few
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.similarity.base import MINIMUM, Measure, Statistic
 
@@ -112,7 +112,7 @@ def half(rows: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator) 
     if groups is not None:
         names = np.unique(groups[rows])
         chosen = rows[np.isin(groups[rows], rng.permutation(names)[: len(names) // 2])]
-        if len(names) > N_FOLDS and len(chosen) >= MINIMUM:
+        if not are_few(names) and len(chosen) >= MINIMUM:
             return chosen
     return rng.permutation(rows)[: len(rows) // 2]
 

@@ -14,9 +14,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from anomaly_transfer.data.splits import N_FOLDS
 from anomaly_transfer.errors import DataError
-
-N_FOLDS = 5
 
 
 def hscore(features: np.ndarray, labels: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import ks_2samp
 from sklearn.metrics import pairwise_distances
 
+from anomaly_transfer.data.splits import N_FOLDS
 from anomaly_transfer.detectors.gaussian import fit_gaussian, mahalanobis
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.similarity.base import Measure, Statistic
@@ -21,7 +22,6 @@ BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 #: Leading principal components that span a sample's subspace.
 DIMENSIONS = 10
 PROJECTIONS = 100
-N_FOLDS = 5
 #: Strength of the domain classifier's ridge, as a share of the features' total variance.
 RIDGE = 0.01
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from anomaly_transfer.fingerprint import module_source
 
@@ -48,8 +45,3 @@ def run(experiment: Experiment, store: Store | None = None) -> Record:
     """
     e = experiment
     return get(e.study).run(e.benchmark, e.category, e.variant, e.seed, e.profile, store, e.split)
-
-
-def run_all(experiments: Iterable[Experiment], store: Store | None = None) -> list[Record]:
-    """Run each experiment that has no record yet, and return the records in the same order."""
-    return [run(experiment, store) for experiment in tqdm(list(experiments), desc="experiments", unit="run")]

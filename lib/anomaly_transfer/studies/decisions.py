@@ -253,7 +253,7 @@ def saved(found: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As :func:`over_divisions`, one row a (benchmark, category, weight, rule, variant): ``value`` above zero if
+        As ``aggregate.over_seeds``, one row a (benchmark, category, weight, rule, variant): ``value`` above zero if
         labels save, and ``free``, the detector without labels.
     """
     where = ["benchmark", "category", "weight", "rule"]
@@ -263,16 +263,8 @@ def saved(found: pd.DataFrame) -> pd.DataFrame:
     free = found.merge(best, on=[*where, "variant"])[[*where, "seed", "variant", "relative"]]
     both = found[~is_free].merge(free, on=[*where, "seed"], suffixes=("", " free"))
     both["value"] = both["relative free"] - both["relative"]
-    rows = over_divisions(both, [*where, "variant"])
+    rows = over_seeds(both, [*where, "variant"], OVERLAP)
     return rows.merge(best.rename(columns={"variant": "free"}), on=where)
-
-
-def over_divisions(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Mean over divisions with its interval, widened since the divisions of different seeds overlap.
-
-    Parameters and result as ``aggregate.over_seeds``.
-    """
-    return over_seeds(frame, by, OVERLAP)
 
 
 def at_no_label(frame: pd.DataFrame) -> pd.DataFrame:

@@ -12,12 +12,13 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from anomaly_transfer import benchmarks, detectors, profiles
 from anomaly_transfer.benchmarks.base import Benchmark, Category
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.data.images import duplicates
-from anomaly_transfer.data.splits import N_FOLDS, SPLITS
+from anomaly_transfer.data.splits import SPLITS, are_few
 from anomaly_transfer.detectors.base import Detector, Localiser, pixel_scores
 from anomaly_transfer.errors import EvaluationError
 from anomaly_transfer.features import pixels
@@ -278,6 +279,19 @@ def matrix(
     ]
 
 
+def run_all(experiments: Iterable[Experiment], store: Store | None = None) -> list[Record]:
+    """Run each experiment that has no record yet, and return the records in the same order."""
+    store = store or Store()
+    todo = list(experiments)
+    # Methods that take maps first: the same pass leaves the pooled features in the store.
+    ordered = sorted(todo, key=lambda e: detectors.make(e.variant).kind == "pooled")
+    found = {
+        e: STUDY.run(e.benchmark, e.category, e.variant, e.seed, e.profile, store, e.split)
+        for e in tqdm(ordered, desc="experiments", unit="run")
+    }
+    return [found[experiment] for experiment in todo]
+
+
 def interval(record: Record, metric: str = "auroc", group: str = "target") -> Interval:
     """One metric of a record; see :func:`table`.
 
@@ -414,7 +428,7 @@ def _paired(first: pd.DataFrame, second: pd.DataFrame, within: str, n_bootstrap:
 
 def _clustered(table: pd.DataFrame) -> bool:
     """Whether whole groups are resampled: not where they are few, and each is a fold of its own."""
-    return table["group"].nunique() > N_FOLDS
+    return not are_few(table["group"])
 
 
 def _targets(record: Record, store: Store | None) -> pd.DataFrame:

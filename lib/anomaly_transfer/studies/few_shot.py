@@ -16,6 +16,7 @@ from tqdm import tqdm
 from anomaly_transfer import benchmarks, profiles
 from anomaly_transfer.benchmarks.surfaces import CONTROL
 from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.data.splits import are_few
 from anomaly_transfer.features.features import standardised
 from anomaly_transfer.similarity import transferability
 from anomaly_transfer.store import Store
@@ -140,7 +141,7 @@ def estimates(
     kinds = domain.table["anomaly_class"].to_numpy()[domain.target]
     groups = domain.groups[domain.target]
     # Groups that are few are of both labels; then the folds may cut them.
-    groups = groups if len(np.unique(groups)) > 2 * transferability.N_FOLDS else None
+    groups = None if are_few(groups) else groups
     known = [name for name in _usable(domain) if name != CONTROL]
     if not known:
         return []

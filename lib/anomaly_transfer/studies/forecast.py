@@ -157,11 +157,8 @@ def forecast(profile: str, units_of: dict[str, Units], recorded: str = "study") 
 
 def coverage(profile: str) -> pd.DataFrame:
     """Which share of the plan is recorded at a profile: one row a study, one column a benchmark, NaN for no jobs."""
-    here = _recorded_seconds(profile)
-    rows = [
-        (job.study, job.benchmark, (job.study, job.variant, job.benchmark, job.category, job.seed) in here)
-        for job in plan.experiments(profile, everywhere=True)
-    ]
+    here = {record.experiment.name for record in records.load(results_folder() / profile)}
+    rows = [(job.study, job.benchmark, job.name in here) for job in plan.experiments(profile, everywhere=True)]
     found = pd.DataFrame(rows, columns=["study", "benchmark", "recorded"])
     return found.pivot_table(index="study", columns="benchmark", values="recorded", sort=False)
 

@@ -19,7 +19,9 @@ from tqdm import tqdm
 from anomaly_transfer import benchmarks, detectors, profiles
 from anomaly_transfer.benchmarks import reference
 from anomaly_transfer.data.annotations import NORMAL
+from anomaly_transfer.features import cached
 from anomaly_transfer.features.features import Features, standardised
+from anomaly_transfer.metrics.aggregate import range_over_draws
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, protocol
 from anomaly_transfer.studies.base import Request, Study
@@ -81,7 +83,7 @@ def request(benchmark: str, category: str, start: str, seed: int, profile: str, 
         frames = [
             with_labels(domain, seen, others, sizes.draws, seed),
             without_labels(domain, seen, LABEL_FREE, sizes.draws, seed),
-            without_labels(domain, store.pixels(images), (ON_PIXELS,), sizes.draws, seed),
+            without_labels(domain, cached.pixels(store, images), (ON_PIXELS,), sizes.draws, seed),
         ]
         return pd.concat(frames, ignore_index=True)
 
@@ -174,28 +176,6 @@ def head_scores(features: Features, normal: np.ndarray, anomalous: np.ndarray) -
     return _scored(_joined(features, features.take(normal)), normal, anomalous)
 
 
-def over_draws(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Mean over draws and the range in which 95 % of them lie.
-
-    A draw has its own resample of test images and, unless all are used, its own labelled images: the range says what
-    others would have given, with the same normal images and the same division. Classes of one draw are averaged first.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        With ``draw`` and ``value``.
-    by : sequence of str
-
-    Returns
-    -------
-    DataFrame
-        ``by``, ``value``, ``low`` and ``high``.
-    """
-    each = frame.groupby([*by, "draw"], sort=False)["value"].mean().groupby(list(by), sort=False)
-    low, high = (each.quantile(share).to_numpy() for share in (0.025, 0.975))
-    return each.mean().reset_index().assign(low=low, high=high)
-
-
 def along_shots(frame: pd.DataFrame, method: str = SEEN) -> pd.DataFrame:
     """AUROC by the number of labelled anomalies, beginning with none: then it is the best label-free detector's.
 
@@ -216,7 +196,7 @@ def along_shots(frame: pd.DataFrame, method: str = SEEN) -> pd.DataFrame:
     with_labels = frame["method"] == method
     there = frame[keys].apply(tuple, axis=1).isin(set(frame.loc[with_labels, keys].apply(tuple, axis=1)))
     rows = frame[with_labels | ((frame["method"] == best) & there)]
-    found = over_draws(rows, [*keys, "k"])
+    found = range_over_draws(rows, [*keys, "k"])
     order = {k: number for number, k in enumerate((0, *SHOTS))}
     found = found.sort_values("k", key=lambda k: k.map(order), kind="stable").sort_values(keys, kind="stable")
     return found.assign(labels=found["k"].map(shots)).reset_index(drop=True)
@@ -267,7 +247,7 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for name, values in found.items():
             told = values.rename("value").reset_index().assign(part=name)
-            rows.append(dict(zip(RUN, where, strict=True)) | over_draws(told, ["part"]).iloc[0].to_dict())
+            rows.append(dict(zip(RUN, where, strict=True)) | range_over_draws(told, ["part"]).iloc[0].to_dict())
     return pd.DataFrame(rows)
 
 
@@ -308,7 +288,7 @@ def overtaken(frame: pd.DataFrame, method: str = SEEN) -> pd.DataFrame:
             difference = (_by_draw(part, start, method, k) - free).dropna()
             if not len(difference):
                 continue
-            told = over_draws(difference.rename("value").reset_index().assign(k=k), ["k"]).iloc[0]
+            told = range_over_draws(difference.rename("value").reset_index().assign(k=k), ["k"]).iloc[0]
             lows.append((k, told["low"] > 0))
             means.append((k, told["value"] > 0))
         rows.append(

@@ -18,6 +18,7 @@ from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.data.splits import Fold
 from anomaly_transfer.detectors.base import Localiser, pixel_scores
 from anomaly_transfer.errors import DataError
+from anomaly_transfer.features import cached
 from anomaly_transfer.features.extraction import map_levels
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.metrics.bootstrap import Interval
@@ -138,7 +139,7 @@ def heat(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile
     test = category.images.take(fold.test[known])
     for state, epoch in epochs.items():
         network = tuning.network(epoch)
-        train, new = (store.features(part, network, side, levels) for part in (images, test))
+        train, new = (cached.features(store, part, network, side, levels) for part in (images, test))
         for name in DETECTORS:
             scores[name, state], maps[name, state] = _scored(name, train, new, side)
     return Heat(fold.test[known], [mask for mask in masks if mask is not None], epochs, maps, scores)
@@ -175,7 +176,9 @@ def over_epochs(
     found = []
     for epoch in tqdm(range(tuning.epochs + 1), desc="epochs", leave=False):
         network = tuning.network(epoch)
-        train, new = (store.features(part, network, side, levels) for part in (images, category.images.take(rows)))
+        train, new = (
+            cached.features(store, part, network, side, levels) for part in (images, category.images.take(rows))
+        )
         found.append(_scored(detector, train, new, side)[1])
     return np.stack(found)
 

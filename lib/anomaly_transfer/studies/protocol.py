@@ -17,7 +17,7 @@ from anomaly_transfer import benchmarks
 from anomaly_transfer.benchmarks.base import Category, evenly_spaced
 from anomaly_transfer.benchmarks.surfaces import CONTROL
 from anomaly_transfer.data.annotations import NORMAL
-from anomaly_transfer.data.splits import N_FOLDS, SPLITS, Fold
+from anomaly_transfer.data.splits import N_FOLDS, SPLITS, Fold, are_few
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.studies.base import SELF_SUPERVISED, Work
@@ -114,7 +114,7 @@ def _target(table: pd.DataFrame, seed: int) -> np.ndarray:
     names = np.unique(groups)
     if len(names) < 2:
         raise DataError("All images are of one group: source and target need at least two.")
-    if len(names) <= N_FOLDS:
+    if are_few(names):
         both = [min((side & (groups == name)).sum() for side in (is_normal, ~is_normal)) for name in names]
         return groups == names[np.argmax(both)]
     splitter = GroupShuffleSplit(n_splits=1, test_size=0.5, random_state=seed)
@@ -184,7 +184,7 @@ def parted(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray,
         train, held = list(fifths)[seed % N_FOLDS]
         return rows[train], rows[held[:high]]
     groups = table["group"].to_numpy()[rows]
-    if len(np.unique(groups)) > N_FOLDS:
+    if not are_few(groups):
         share = max(n / len(rows), 1 / len(np.unique(groups)))
         train, held = next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(rows, groups=groups))
         # Groups differ in size, so there may be more than were asked for.
@@ -196,7 +196,7 @@ def parted(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray,
 def clusters_of(category: Category, rows: np.ndarray) -> np.ndarray | None:
     """Groups that are resampled as wholes: not where they are few, and each is a fold of its own."""
     groups = category.annotations.open()["group"].to_numpy()[rows]
-    return groups if len(np.unique(groups)) > N_FOLDS else None
+    return None if are_few(groups) else groups
 
 
 def usable(domain: Domains) -> list[str]:
@@ -214,7 +214,7 @@ def resample(domain: Domains, seed: int, draw: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([seed, draw, 1])
     groups = domain.groups[domain.target]
     names, of = np.unique(groups, return_inverse=True)
-    if len(names) <= 2 * N_FOLDS:
+    if are_few(names):
         of = np.arange(len(groups))
     n = of.max() + 1
     count = np.ones(n, dtype=int) if draw == 0 else np.bincount(rng.integers(n, size=n), minlength=n)

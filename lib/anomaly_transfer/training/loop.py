@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from tqdm import tqdm
 
+from anomaly_transfer import atomic
 from anomaly_transfer.code_used import code_of
 from anomaly_transfer.data.annotations import sealed
 from anomaly_transfer.data.images import Images
@@ -418,10 +418,6 @@ def checkpoint(folder: Path, epoch: int) -> Path:
 
 def _written(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a file so that it is there whole or not at all."""
-    partial = path.with_suffix(".partial")
-    # As bytes and by Python, so that a full disk is an OSError.
-    with open(partial, "wb") as stream:
-        stream.write(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    with atomic.file(path) as partial:
+        # As bytes and by Python, so that a full disk is an OSError.
+        partial.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata))

@@ -13,6 +13,7 @@ from anomaly_transfer.benchmarks.base import evenly_spaced
 from anomaly_transfer.code_used import code_of
 from anomaly_transfer.data.images import Images
 from anomaly_transfer.device import ran
+from anomaly_transfer.features import cached
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.fingerprint import digest
 from anomaly_transfer.networks import backbones
@@ -128,7 +129,7 @@ def see(network: Backbone, images: Images, side: int, store: Store, levels: Sequ
     chapters use, and for many images only.
     """
     compiled = network is pretrained(network.name) or len(images) >= WORTH_COMPILING
-    return store.features(images, network, side, levels, engine=None if compiled else "eager")
+    return cached.features(store, images, network, side, levels, engine=None if compiled else "eager")
 
 
 def levels(backbone: Backbone) -> tuple[str, ...]:
