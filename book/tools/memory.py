@@ -125,7 +125,7 @@ def a_training(study: str, side: str) -> None:
     rng = np.random.default_rng(0)
     images = ImageArray(rng.integers(0, 256, (16, 256, 256, 3), dtype=np.uint8))
     with tempfile.TemporaryDirectory() as folder:
-        recipe = mahalanobis.Recipe(epochs=1)
+        recipe = mahalanobis.MahalanobisRecipe(epochs=1)
         mahalanobis.tune(images, images, backbones.load(sizes.backbone), getattr(sizes, side), recipe, Path(folder))
 
 

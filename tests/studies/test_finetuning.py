@@ -178,6 +178,6 @@ def test_variants_of_the_number_of_images_and_epochs(monkeypatch, store):
 
 
 def test_every_recipe_is_one_that_can_be_made():
-    recipes = {name: mahalanobis.Recipe(**settings) for name, settings in finetuning.RECIPES.items()}
+    recipes = {name: mahalanobis.MahalanobisRecipe(**settings) for name, settings in finetuning.RECIPES.items()}
     assert len({recipe.model_dump_json() for recipe in recipes.values()}) == len(recipes)
     assert early_stopping.best([0.5]) == 0

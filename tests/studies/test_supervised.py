@@ -14,7 +14,7 @@ from anomaly_transfer.metrics.ranking import evaluate
 from anomaly_transfer.studies import deep_one_class, protocol, supervised
 from anomaly_transfer.studies.linear_probe import ALL, EXPOSURE, SEEN, UNSEEN
 from anomaly_transfer.training import loop
-from anomaly_transfer.training.classifier import LabelledRun, Recipe
+from anomaly_transfer.training.classifier import ClassifierRecipe, LabelledRun
 
 SIDE = 32
 SMOKE = profiles.get("smoke")
@@ -28,7 +28,7 @@ def normal():
 def made(folder, normal, lite0, n_anomalous=8, **settings):
     other = noise(n_anomalous, normal)
     pictures = ImageArray(np.concatenate([normal.pixels, other.pixels]))
-    recipe = Recipe(**{"epochs": 4, "batch": 8, "rate": 3e-4, **settings})
+    recipe = ClassifierRecipe(**{"epochs": 4, "batch_size": 8, "learning_rate": 3e-4, **settings})
     anomalous = np.arange(len(pictures)) >= len(normal)
     return LabelledRun(pictures, anomalous, photographs(10, seed=1), lite0, SIDE, recipe, folder, 0)
 
@@ -48,7 +48,7 @@ def test_what_is_trained_is_what_was_asked_for(tmp_path, normal, lite0, loss, de
 
 
 def test_noise_is_told_from_photographs(tmp_path, normal, lite0):
-    run = made(tmp_path, normal, lite0, rate=1e-3)
+    run = made(tmp_path, normal, lite0, learning_rate=1e-3)
     run.run()
     assert run.score(noise(10, normal, seed=5)).min() > run.score(photographs(10, seed=7)).max()
 

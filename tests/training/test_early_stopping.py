@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly_transfer.training import early_stopping, loop
-from anomaly_transfer.training.loop import HELD_OUT, LOSS, SUM, Schedule, Tuning
+from anomaly_transfer.training.loop import HELD_OUT, LOSS, SUM, Recipe, Tuning
 
 values = st.lists(st.integers(0, 6).map(lambda value: value / 6), min_size=1, max_size=12)
 patiences = st.integers(1, 12)
@@ -46,9 +46,7 @@ def test_an_epoch_after_the_last_changes_nothing(validation, patience):
 @given(values, patiences)
 def test_training_ends_where_the_rule_says(validation, patience):
     def stopped(epoch, patience):
-        run = SimpleNamespace(
-            schedule=Schedule(patience=patience), epoch=epoch, validation=lambda: validation[: epoch + 1]
-        )
+        run = SimpleNamespace(recipe=Recipe(patience=patience), epoch=epoch, validation=lambda: validation[: epoch + 1])
         return loop.Run._stopped(run)
 
     epochs = range(len(validation))

@@ -25,7 +25,8 @@ from anomaly_transfer.features.features import Features
 from anomaly_transfer.store import Store
 from anomaly_transfer.training import early_stopping, loop, pseudo_anomalies
 from anomaly_transfer.training import mahalanobis as objective
-from anomaly_transfer.training.mahalanobis import Recipe, gaussians, scores, tune
+from anomaly_transfer.training.mahalanobis import MahalanobisRecipe as Recipe
+from anomaly_transfer.training.mahalanobis import gaussians, scores, tune
 
 SIDE = 32
 
@@ -45,13 +46,13 @@ def parameters(backbone):
 
 
 def run(tmp_path, normal, held_out, lite0, seed=0, **settings):
-    recipe = Recipe(**{"epochs": 2, "batch": 8, **settings})
+    recipe = Recipe(**{"epochs": 2, "batch_size": 8, **settings})
     return tune(normal, held_out, lite0, SIDE, recipe, tmp_path / f"{seed}-{abs(hash(recipe))}", seed)
 
 
 def test_the_objective_falls_and_only_the_copy_changes(tmp_path, normal, held_out, lite0):
     before = parameters(lite0).clone()
-    found = run(tmp_path, normal, held_out, lite0, statistics="fixed", rate=3e-6, epochs=4)
+    found = run(tmp_path, normal, held_out, lite0, statistics="fixed", learning_rate=3e-6, epochs=4)
     assert torch.equal(parameters(lite0), before)
     assert found.epochs == 4
     assert (np.diff(found.losses()[1:]) < 0).all()
@@ -85,16 +86,16 @@ def test_a_run_goes_on_where_it_was_broken_off(tmp_path, normal, held_out, lite0
 
     monkeypatch.setattr(loop.Run, "_note", breaks)
     with pytest.raises(KeyboardInterrupt):
-        tune(normal, held_out, lite0, SIDE, Recipe(epochs=3, batch=8), folder)
+        tune(normal, held_out, lite0, SIDE, Recipe(epochs=3, batch_size=8), folder)
     monkeypatch.setattr(loop.Run, "_note", note)
     steps = []
     monkeypatch.setattr(loop.Run, "_one_epoch", lambda s, f=loop.Run._one_epoch: (steps.append(s.epoch), f(s))[1])
-    found = tune(normal, held_out, lite0, SIDE, Recipe(epochs=3, batch=8), folder)
+    found = tune(normal, held_out, lite0, SIDE, Recipe(epochs=3, batch_size=8), folder)
     assert steps == [1, 2]
     assert found.history == whole.history
     assert found.network(3).fingerprint() == whole.network(3).fingerprint()
     # And a finished one is not trained again.
-    tune(normal, held_out, lite0, SIDE, Recipe(epochs=3, batch=8), folder)
+    tune(normal, held_out, lite0, SIDE, Recipe(epochs=3, batch_size=8), folder)
     assert steps == [1, 2]
 
 
@@ -104,11 +105,11 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
         import sys
         from pathlib import Path
         from anomaly_transfer.networks import backbones
-        from anomaly_transfer.training.mahalanobis import Recipe, tune
+        from anomaly_transfer.training.mahalanobis import MahalanobisRecipe, tune
         from anomaly_transfer.benchmarks.reference import photographs
         print("ready", flush=True)
         found = tune(photographs(24), photographs(10, 1), backbones.load("efficientnet_lite0"), {SIDE},
-                     Recipe(epochs=3, batch=8), Path(sys.argv[1]))
+                     MahalanobisRecipe(epochs=3, batch_size=8), Path(sys.argv[1]))
         print(found.network(3).fingerprint(), found.history)
         """
     )
@@ -138,7 +139,7 @@ def test_statistics_of_the_normal_are_those_of_the_detector(tmp_path, normal, he
 
 @pytest.mark.parametrize("statistics", ["epoch", "crossed", "score", "fixed"])
 def test_statistics_follow_the_network_as_the_recipe_says(tmp_path, normal, held_out, lite0, statistics):
-    recipe = Recipe(statistics=statistics, epochs=1, rate=1e-3, batch=8)
+    recipe = Recipe(statistics=statistics, epochs=1, learning_rate=1e-3, batch_size=8)
     made = objective._Run(normal, held_out, lite0, SIDE, recipe, tmp_path, 0, "cpu")
     frozen, targets = made.gaussian, made.targets
     made.resume()
@@ -167,7 +168,7 @@ def test_distances_are_those_of_whitened_features():
 
 
 def test_crossed_statistics_pull_each_half_towards_the_other(tmp_path, normal, held_out, lite0):
-    made = objective._Run(normal, held_out, lite0, SIDE, Recipe(statistics="crossed", batch=8), tmp_path, 0, "cpu")
+    made = objective._Run(normal, held_out, lite0, SIDE, Recipe(statistics="crossed", batch_size=8), tmp_path, 0, "cpu")
     halves = [np.flatnonzero(made.target_of == half) for half in (0, 1)]
     assert [len(half) for half in halves] == [12, 12]
     expected = np.empty(len(normal))
@@ -181,7 +182,7 @@ def test_crossed_statistics_pull_each_half_towards_the_other(tmp_path, normal, h
 
 
 def test_a_squared_objective_is_the_mean_square(tmp_path, normal, held_out, lite0):
-    made = objective._Run(normal, held_out, lite0, SIDE, Recipe(squared=True, batch=8), tmp_path, 0, "cpu")
+    made = objective._Run(normal, held_out, lite0, SIDE, Recipe(squared=True, batch_size=8), tmp_path, 0, "cpu")
     frozen = scores(lite0, gaussians(lite0, normal, SIDE), normal, SIDE)
     assert made._loss_without_training() == pytest.approx(np.square(frozen).sum(axis=1).mean(), rel=1e-3)
 
@@ -237,7 +238,7 @@ def test_the_anchor_adds_half_its_weight_times_the_squares_that_matter(tmp_path,
 
 
 def test_an_anchor_holds_what_the_classes_depend_on(tmp_path, normal, held_out, lite0):
-    settings = {"epochs": 1, "rate": 1e-3, "covariance": "identity", "statistics": "score"}
+    settings = {"epochs": 1, "learning_rate": 1e-3, "covariance": "identity", "statistics": "score"}
     free, held = (run(tmp_path, normal, held_out, lite0, anchor=anchor, **settings).network(1) for anchor in (0.0, 1e6))
     made = objective._Run(normal, held_out, lite0, SIDE, Recipe(anchor=1.0), tmp_path / "anchor", 0, "cpu")
     weight = torch.cat([w.flatten() for _, _, w in made.anchor])
@@ -255,7 +256,9 @@ def test_an_anchor_holds_what_the_classes_depend_on(tmp_path, normal, held_out, 
 
 
 def test_euclidean_compactness_shrinks_the_normal(tmp_path, normal, held_out, lite0):
-    found = run(tmp_path, normal, held_out, lite0, covariance="identity", statistics="fixed", rate=1e-4, epochs=3)
+    found = run(
+        tmp_path, normal, held_out, lite0, covariance="identity", statistics="fixed", learning_rate=1e-4, epochs=3
+    )
     assert found.losses()[-1] < 0.9 * found.losses()[0]
 
 
@@ -334,11 +337,18 @@ def test_bad_input_is_one_clear_error(tmp_path, normal, held_out, lite0):
 
 
 def test_a_diverged_run_says_so_and_keeps_what_it_had(tmp_path, normal, held_out, lite0):
-    good = Recipe(epochs=1, batch=8)
+    good = Recipe(epochs=1, batch_size=8)
     tune(normal, held_out, lite0, SIDE, good, tmp_path)
     kept = (tmp_path / "epoch-001.safetensors").read_bytes()
     with pytest.raises(DataError, match="smaller learning rate"):
-        tune(normal, held_out, lite0, SIDE, Recipe(epochs=3, batch=8, rate=1e18, statistics="fixed"), tmp_path)
+        tune(
+            normal,
+            held_out,
+            lite0,
+            SIDE,
+            Recipe(epochs=3, batch_size=8, learning_rate=1e18, statistics="fixed"),
+            tmp_path,
+        )
     assert (tmp_path / "epoch-001.safetensors").read_bytes() == kept
 
 
@@ -349,7 +359,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, normal, held_out, lite0, monke
     store = Store(tmp_path)
     monkeypatch.setattr(loop.os, "replace", full)
     with pytest.raises(StoreError, match="disk is full"), store.resuming("tunings", "k") as folder:
-        tune(normal, held_out, lite0, SIDE, Recipe(epochs=1, batch=8), folder)
+        tune(normal, held_out, lite0, SIDE, Recipe(epochs=1, batch_size=8), folder)
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, some_images, held_out, lite0):
@@ -358,7 +368,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, some_images, h
     for number in (56, 560):
         many: Images = some_images[np.arange(number) % len(some_images)]
         tracemalloc.start()
-        tune(many, held_out, lite0, SIDE, Recipe(epochs=1, batch=8), tmp_path / str(number))
+        tune(many, held_out, lite0, SIDE, Recipe(epochs=1, batch_size=8), tmp_path / str(number))
         peaks[number] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert (peaks[560] - peaks[56]) / (560 - 56) < 1500, peaks
@@ -372,7 +382,7 @@ def test_an_epoch_costs_little_more_than_the_network_itself(tmp_path, lite0):
     images = benchmarks.get("elpv").load("mono", 160).images
     recipe = Recipe(epochs=1)
     made = objective._Run(images, images.take(np.arange(20)), lite0, 128, recipe, tmp_path, 0, "cpu")
-    batches = [torch.from_numpy(b) for b in extraction.prepared(images, lite0, 128, recipe.batch)]
+    batches = [torch.from_numpy(b) for b in extraction.prepared(images, lite0, 128, recipe.batch_size)]
     ratios = []
     for _ in range(6):
         started = time.perf_counter()

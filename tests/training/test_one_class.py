@@ -10,7 +10,7 @@ from anomaly_transfer.data.images import ImageArray
 from anomaly_transfer.errors import LabelLeakError
 from anomaly_transfer.networks.lenet import CODE, SIDE, lenet
 from anomaly_transfer.training import loop, one_class, simclr
-from anomaly_transfer.training.one_class import COLLAPSED, Recipe, prepare
+from anomaly_transfer.training.one_class import COLLAPSED, OneClassRecipe, prepare
 
 OBJECTIVES = ("svdd", "pseudo-negatives", "compactness")
 
@@ -31,7 +31,8 @@ def start(normal):
 
 
 def made(folder, normal, held_out, start, seed=0, **settings):
-    recipe = Recipe(**{"epochs": 3, "batch": 8, "rate": 3e-4, "batch_norm": "trained", **settings})
+    common = {"epochs": 3, "batch_size": 8, "learning_rate": 3e-4, "batch_norm": "trained"}
+    recipe = OneClassRecipe(**{**common, **settings})
     reference = photographs(14, seed=2), photograph_of(14)
     return prepare(normal, held_out, start, SIDE, recipe, folder, seed, reference, "cpu")
 
@@ -137,7 +138,7 @@ def test_compactness_alone_shrinks_everything_and_descriptiveness_holds_against_
     """The trivial solution of the transfer paper, from ImageNet: features of variance zero."""
     variance = {}
     for descriptive in (True, False):
-        settings = {"objective": "compactness", "descriptive": descriptive, "epochs": 12, "rate": 1e-3}
+        settings = {"objective": "compactness", "descriptive": descriptive, "epochs": 12, "learning_rate": 1e-3}
         run = made(tmp_path / str(descriptive), normal, held_out, lite0, batch_norm="frozen", **settings)
         before = run.variance()
         run.run()
@@ -178,7 +179,7 @@ def test_pseudo_negatives_are_as_many_draws_of_noise_of_the_said_width():
         return x[:, :1]
 
     x = torch.randn(400, 5)
-    run = bare(one_class.PseudoNegatives, scale=torch.tensor(4.0), recipe=Recipe(spread=0.3), head=head)
+    run = bare(one_class.PseudoNegatives, scale=torch.tensor(4.0), recipe=OneClassRecipe(spread=0.3), head=head)
     run.drawn = torch.Generator().manual_seed(0)
     loss = run.loss(x, None).item()
     (seen,) = given
@@ -210,7 +211,7 @@ def test_compactness_is_the_mean_square_of_each_from_the_mean_of_the_others():
         return code[:, :3]
 
     run = bare(one_class.Compactness, scale=torch.tensor(scale), reference=(pixels, classes), head=head)
-    run.recipe, run.drawn = Recipe(batch=5), torch.Generator().manual_seed(0)
+    run.recipe, run.drawn = OneClassRecipe(batch_size=5), torch.Generator().manual_seed(0)
     loss = run.loss(x, None).item()
     rows = [int((pixels == code).all(dim=1).nonzero()) for code in given[0]]
     assert len(set(rows)) == 5
@@ -236,7 +237,7 @@ def test_variance_is_that_of_held_out_features():
 
 def test_descriptiveness_needs_a_reference(tmp_path, normal, held_out, start):
     with pytest.raises(ValueError, match="reference pictures"):
-        prepare(normal, held_out, start, SIDE, Recipe(objective="compactness"), tmp_path)
+        prepare(normal, held_out, start, SIDE, OneClassRecipe(objective="compactness"), tmp_path)
 
 
 def test_no_label_can_be_read_on_the_way(tmp_path, normal, held_out, start):

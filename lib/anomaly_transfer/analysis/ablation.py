@@ -14,10 +14,9 @@ import pandas as pd
 from anomaly_transfer.metrics.aggregate import over_seeds
 from anomaly_transfer.studies import finetuning
 from anomaly_transfer.training import early_stopping, loop, pseudo_anomalies
+from anomaly_transfer.training.early_stopping import VALIDATION
 
 WHERE = ["benchmark", "category"]
-#: Mean AUROC over all kinds of stand-ins.
-VALIDATION = "validation"
 
 
 def gains(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
@@ -220,7 +219,7 @@ def changes(frame: pd.DataFrame) -> pd.DataFrame:
     found = {
         "objective": at(sums & last, loop.LOSS) / at(sums & first, loop.LOSS) - 1,
         "held-out": at(sums & last, loop.HELD_OUT) / at(sums & first, loop.HELD_OUT) - 1,
-        "validation": sum(at(sums & last, kind) - at(sums & first, kind) for kind in pseudo_anomalies.KINDS)
+        VALIDATION: sum(at(sums & last, kind) - at(sums & first, kind) for kind in pseudo_anomalies.KINDS)
         / len(pseudo_anomalies.KINDS),
     }
     for measure in (*finetuning.MEASURES, finetuning.WHITENED, finetuning.RANKS):

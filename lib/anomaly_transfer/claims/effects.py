@@ -30,6 +30,7 @@ from anomaly_transfer.studies import (
     normal_similarity,
 )
 from anomaly_transfer.training import pseudo_anomalies
+from anomaly_transfer.training.early_stopping import VALIDATION, validation_by
 
 CASE = ["case", "value", "low", "high"]
 #: Sizes of samples like those of anomaly classes, and channels like those of a network's last level.
@@ -129,7 +130,7 @@ def stand_ins_apart(found: pd.DataFrame) -> pd.DataFrame:
     """Test AUROC when one kind of stand-in stops minus that when all six do, one case a kind and data set (P2.d)."""
     parts = []
     for kind in pseudo_anomalies.KINDS:
-        part = rules_apart(found, f"validation by {kind}", "validation")
+        part = rules_apart(found, validation_by(kind), VALIDATION)
         parts.append(part.assign(case=part["case"] + ", " + kind))
     return pd.concat(parts)
 

@@ -31,8 +31,9 @@ from anomaly_transfer.studies.base import Request, Study, Work
 from anomaly_transfer.studies.protocol import clusters_of, folds, parted
 from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping, loop, one_class, simclr
+from anomaly_transfer.training.early_stopping import LAST, ORACLE, UNTRAINED, VALIDATION
 from anomaly_transfer.training.loop import Tuning
-from anomaly_transfer.training.one_class import OneClassRun, Recipe
+from anomaly_transfer.training.one_class import OneClassRecipe, OneClassRun
 
 #: Where networks start: a small one at random (with biases where its guards are to be taken away), or the profile's
 #: backbone at random or from ImageNet.
@@ -40,11 +41,11 @@ SCRATCH, RANDOM, IMAGENET = "scratch", "random", "imagenet"
 #: The rate at random was lowered once, since the loss of one digit rose (chapter *Deep transfer for one class*).
 #: A pre-trained network takes small steps and keeps its batch norms; at random there is nothing to keep.
 FROM: dict[str, dict[str, Any]] = {
-    SCRATCH: {"rate": 3e-4, "batch_norm": "trained"},
-    RANDOM: {"rate": 3e-4, "batch_norm": "trained"},
-    IMAGENET: {"rate": 1e-4, "batch_norm": "frozen"},
+    SCRATCH: {"learning_rate": 3e-4, "batch_norm": "trained"},
+    RANDOM: {"learning_rate": 3e-4, "batch_norm": "trained"},
+    IMAGENET: {"learning_rate": 1e-4, "batch_norm": "frozen"},
 }
-#: Our protocol: start and what differs from the defaults of ``one_class.Recipe``.
+#: Our protocol: start and what differs from the defaults of ``one_class.OneClassRecipe``.
 RECIPES: dict[str, tuple[str, dict]] = {
     "svdd-scratch": (SCRATCH, {}),
     "svdd-unguarded": (SCRATCH, {"guarded": False}),
@@ -70,8 +71,6 @@ N_REFERENCE = 140
 #: What is told of a fold and epoch besides the history of the run: the test AUROC, and the features' variance over
 #: held-out images as a share of that before training.
 TEST, VARIANCE = "test AUROC", "variance"
-#: Rules that choose an epoch; the oracle looks at the test labels, and is no method.
-UNTRAINED, VALIDATION, LAST, ORACLE = "untrained", "validation", "last epoch", "oracle"
 
 #: What of a profile these experiments depend on.
 SIZES = (
@@ -138,7 +137,7 @@ def trained(category: Category, fold: Fold, variant: str, seed: int, sizes: Prof
     name, settings = RECIPES["svdd-scratch" if variant == WHOLE else variant]
     start, side = _start(name, settings, category, images, seed, sizes)
     epochs = sizes.oneclass_epochs * (LONGER if name == SCRATCH and variant != WHOLE else 1)
-    recipe = Recipe(**{"epochs": epochs, "batch": BATCH, **FROM[name], **settings})
+    recipe = OneClassRecipe(**{"epochs": epochs, "batch_size": BATCH, **FROM[name], **settings})
     described = None
     if recipe.objective == "compactness" and recipe.descriptive:
         where = f"{category.benchmark}/{category.name}"

@@ -30,8 +30,9 @@ from anomaly_transfer.studies.base import Request, Study, Work
 from anomaly_transfer.studies.protocol import clusters_of, folds, parted
 from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping, loop, mahalanobis, pseudo_anomalies
+from anomaly_transfer.training.early_stopping import LAST, ORACLE, VALIDATION, validation_by
 from anomaly_transfer.training.loop import Tuning
-from anomaly_transfer.training.mahalanobis import Recipe
+from anomaly_transfer.training.mahalanobis import MahalanobisRecipe
 
 #: Our protocol, said beforehand, since the paper's settings are unknown to us: what is varied, one thing at a time.
 DEFAULT = "mahalanobis"
@@ -44,9 +45,9 @@ RECIPES: dict[str, dict] = {
     "diagonal": {"covariance": "diagonal"},
     "euclidean": {"covariance": "identity"},
     "euclidean-anchored": {"covariance": "identity", "statistics": "score", "anchor": 1e4},
-    "rate-3e-6": {"rate": 3e-6},
-    "rate-1e-4": {"rate": 1e-4},
-    "rate-3e-4": {"rate": 3e-4},
+    "rate-3e-6": {"learning_rate": 3e-6},
+    "rate-1e-4": {"learning_rate": 1e-4},
+    "rate-3e-4": {"learning_rate": 3e-4},
     "batch-norms-trained": {"batch_norm": "trained"},
     "late-levels": {"levels": ("stage5", "stage6", "stage7", "head"), "trained_from": "stage5"},
     "last-level": {"levels": ("head",)},
@@ -63,14 +64,14 @@ TEST = "test AUROC"
 CURVES = {
     loop.LOSS: "objective (training)",
     loop.HELD_OUT: "distance, held-out normal",
-    "validation": "validation (AUROC)",
+    VALIDATION: "validation (AUROC)",
     TEST: "test (AUROC), revealed",
 }
 #: Measures of Part I; CKA also of whitened features, in which the Mahalanobis distance is the Euclidean one.
 MEASURES = ("cka", "svcca", "rsa")
 WHITENED, RANKS = "cka, whitened", "rank correlation of distances"
-#: Rules, in the order in which they are shown. The oracle looks at the test labels: it is no method.
-FROZEN, FROZEN_LEVEL, ORACLE = "frozen, sum", "frozen, level by validation", "oracle"
+#: The frozen network: all levels together, or the one that validation prefers.
+FROZEN, FROZEN_LEVEL = f"{early_stopping.FROZEN}, sum", f"{early_stopping.FROZEN}, level by {VALIDATION}"
 PATIENCE = 2
 
 
@@ -145,7 +146,7 @@ def trained(
     if variant == FEWER:
         train = evenly_spaced(train, max(2, len(train) // 4))
     epochs = sizes.tuned_epochs * (3 if variant == LONGER else 1)
-    recipe = Recipe(**{"epochs": epochs, **RECIPES.get(variant, {})})
+    recipe = MahalanobisRecipe(**{"epochs": epochs, **RECIPES.get(variant, {})})
     images, held_out = category.images.take(train), category.images.take(held)
     return tune(
         images, held_out, pretrained(sizes.backbone), category.input_side(sizes.tuned_image_size), recipe, seed, store
@@ -188,7 +189,13 @@ def _likeness(first, now) -> dict[str, list[float]]:
 
 
 def tune(
-    images: Images, held_out: Images, start: Backbone, image_size: int, recipe: Recipe, seed: int, store: Store
+    images: Images,
+    held_out: Images,
+    start: Backbone,
+    image_size: int,
+    recipe: MahalanobisRecipe,
+    seed: int,
+    store: Store,
 ) -> Tuning:
     """``mahalanobis.tune`` in the store: a finished run is read, one that was broken off goes on."""
     parts = (images, held_out)
@@ -278,16 +285,17 @@ def _level(of: Rule) -> Rule:
     return lambda part: (of(part)[0], [_best_level(part, of(part)[0])])
 
 
+#: Rules, in the order in which they are shown.
 RULES: dict[str, Rule] = {
     FROZEN: _fixed(0),
     FROZEN_LEVEL: _level(_fixed(0)),
-    "validation": _validated(tuple(pseudo_anomalies.KINDS)),
-    "validation, level by validation": _level(_validated(tuple(pseudo_anomalies.KINDS))),
-    **{f"validation by {kind}": _validated((kind,)) for kind in pseudo_anomalies.KINDS},
+    VALIDATION: _validated(tuple(pseudo_anomalies.KINDS)),
+    f"{VALIDATION}, level by {VALIDATION}": _level(_validated(tuple(pseudo_anomalies.KINDS))),
+    **{validation_by(kind): _validated((kind,)) for kind in pseudo_anomalies.KINDS},
     "training loss": _by_loss,
     "1 epoch": _fixed(1),
     "3 epochs": _fixed(3),
-    "last epoch": _fixed(10_000),
+    LAST: _fixed(10_000),
     ORACLE: _by_test,
 }
 

@@ -29,10 +29,11 @@ from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, finetuning, protocol
 from anomaly_transfer.studies.base import Request, Study
 from anomaly_transfer.training import early_stopping
+from anomaly_transfer.training.early_stopping import FROZEN, LAST, VALIDATION
 
 #: A Gaussian at every position, and one for all positions.
 DETECTORS = ("patch-gaussian", "patch-shared")
-FROZEN, STOPPED, LAST = "frozen", "stopped by validation", "last epoch"
+STOPPED = f"stopped by {VALIDATION}"
 STATES = (FROZEN, STOPPED, LAST)
 
 

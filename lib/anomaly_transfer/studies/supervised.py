@@ -28,12 +28,12 @@ from anomaly_transfer.studies.linear_probe import ALL, EXPOSURE, N_UNRELATED, SE
 from anomaly_transfer.studies.protocol import Domains, clusters_of, drawn, parted, usable
 from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping, loop, simclr
-from anomaly_transfer.training.classifier import LabelledRun, Recipe
+from anomaly_transfer.training.classifier import ClassifierRecipe, LabelledRun
 from anomaly_transfer.training.loop import NOTHING
 
 #: Labelled anomalies to train with.
 SHOTS = (5, 50, ALL)
-#: How much of the network is trained, as ``Recipe.trained_from``.
+#: How much of the network is trained, as ``ClassifierRecipe.trained_from``.
 DEPTHS = {"head": NOTHING, "block": "stage7", "whole": None}
 FOCAL = f"{IMAGENET}-whole-focal"
 VARIANTS = (*(f"{start}-{depth}" for start in (RANDOM, IMAGENET) for depth in DEPTHS), FOCAL)
@@ -109,7 +109,7 @@ def trained(
         # What is not trained keeps its statistics, too.
         **({} if depth == "whole" else {"batch_norm": "frozen"}),
     }
-    recipe = Recipe(**{"epochs": sizes.oneclass_epochs, "batch": BATCH, **settings})
+    recipe = ClassifierRecipe(**{"epochs": sizes.oneclass_epochs, "batch_size": BATCH, **settings})
     held_out = images.take(held)
     # By kind, since which images are called anomalous matters.
     parts = (pictures.take(np.flatnonzero(~anomalous)), pictures.take(np.flatnonzero(anomalous)), held_out)

@@ -17,10 +17,10 @@ from anomaly_transfer.data.images import Images
 from anomaly_transfer.device import default_device
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.networks.backbones import Backbone, spatial_mean, width
-from anomaly_transfer.training.loop import Run, Schedule
+from anomaly_transfer.training.loop import Recipe, Run
 
 
-class Recipe(Schedule):
+class ClassifierRecipe(Recipe):
     """How a network is trained with labels."""
 
     loss: Literal["weighted", "focal"] = Field(
@@ -47,6 +47,7 @@ class LabelledRun(Run):
     """
 
     levels = ("last",)
+    recipe: ClassifierRecipe
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class LabelledRun(Run):
         held_out: Images,
         start: Backbone,
         image_size: int,
-        recipe: Recipe,
+        recipe: ClassifierRecipe,
         folder: Path,
         seed: int,
         device: str | None = None,
@@ -70,7 +71,6 @@ class LabelledRun(Run):
             torch.manual_seed(seed)
             head = nn.Linear(width(start, image_size), 1)
         super().__init__(images, held_out, start, image_size, recipe, folder, seed, device, head)
-        self.recipe = recipe
         self.anomalous = torch.from_numpy(anomalous.astype(np.float32)).to(device)
 
     def loss(self, batch: torch.Tensor, rows: np.ndarray) -> torch.Tensor:

@@ -9,6 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+#: Rules by which a network is chosen, as records and the ledger call them. The oracle looks at test labels, and is no
+#: method.
+FROZEN, UNTRAINED, VALIDATION, LAST, ORACLE = "frozen", "untrained", "validation", "last epoch", "oracle"
+
+
+def validation_by(kind: str) -> str:
+    """The rule that validates by one kind of stand-ins alone."""
+    return f"{VALIDATION} by {kind}"
+
 
 def best(validation: Sequence[float], patience: int | None = None) -> int:
     """The epoch with the best validation value, the first of equals.

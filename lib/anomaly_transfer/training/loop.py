@@ -42,13 +42,13 @@ SUM = "sum"
 #: Measures of a run's history besides the kinds of stand-ins.
 LOSS, HELD_OUT = "loss", "held-out"
 STATE = "state.safetensors"
-#: The value of ``Schedule.trained_from`` with which no level is trained.
+#: The value of ``Recipe.trained_from`` with which no level is trained.
 NOTHING = "nothing"
 #: Before the names of a head's tensors, where they are kept with those of the network.
 HEAD = "head/"
 
 
-class Schedule(BaseModel):
+class Recipe(BaseModel):
     """How long and how fast a network is trained; the part that all recipes share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,9 +59,9 @@ class Schedule(BaseModel):
     batch_norm: Literal["frozen", "trained"] = Field(
         "frozen", description="whether batch norms keep their statistics or follow the batches"
     )
-    rate: float = Field(3e-5, gt=0, description="learning rate of Adam")
+    learning_rate: float = Field(3e-5, gt=0, description="of Adam")
     epochs: int = Field(10, ge=0)
-    batch: int = Field(16, ge=2, description="images in a step")
+    batch_size: int = Field(16, ge=2, description="images in a step")
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation")
 
 
@@ -125,7 +125,7 @@ class Run(ABC):
         It is not changed.
     image_size : int
         Side of the network's input, pixels.
-    recipe : Schedule
+    recipe : Recipe
     folder : Path
         For this run alone. After every epoch the network is kept there; a run that was broken off goes on from it and
         ends in the same network.
@@ -149,7 +149,7 @@ class Run(ABC):
         held_out: Images,
         start: Backbone,
         image_size: int,
-        recipe: Schedule,
+        recipe: Recipe,
         folder: Path,
         seed: int,
         device: str,
@@ -163,7 +163,7 @@ class Run(ABC):
         if recipe.trained_from != NOTHING:
             check_level(start, recipe.trained_from)
         self.images, self.held_out, self.image_size = images, held_out, image_size
-        self.schedule, self.folder, self.seed, self.device = recipe, folder, seed, device
+        self.recipe, self.folder, self.seed, self.device = recipe, folder, seed, device
         self.history: list[dict[str, str | int | float]] = []
         self.epoch = 0
         ran("eager")
@@ -172,7 +172,7 @@ class Run(ABC):
         self.head = (head or nn.Identity()).to(device)
         self._first_head = copy.deepcopy(self.head.state_dict())
         self.parameters = [*trainable(self.backbone, recipe.trained_from), *self.head.parameters()]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=recipe.rate)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=recipe.learning_rate)
         # On the CPU, so that what is drawn does not depend on the device.
         self.drawn = torch.Generator()
         self.stand_ins = self._stand_ins()
@@ -241,8 +241,8 @@ class Run(ABC):
 
     def train(self) -> None:
         """Train until the recipe's last epoch, or until patience ends."""
-        with tqdm(total=self.schedule.epochs, initial=self.epoch, desc="training", unit="epoch") as progress:
-            while self.epoch < self.schedule.epochs and not self._stopped():
+        with tqdm(total=self.recipe.epochs, initial=self.epoch, desc="training", unit="epoch") as progress:
+            while self.epoch < self.recipe.epochs and not self._stopped():
                 loss = self._one_epoch()
                 self.epoch += 1
                 self.refit()
@@ -254,14 +254,14 @@ class Run(ABC):
                 progress.update()
 
     def _stopped(self) -> bool:
-        patience = self.schedule.patience
+        patience = self.recipe.patience
         return patience is not None and self.epoch - early_stopping.best(self.validation()) >= patience
 
     def _one_epoch(self) -> float:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.images))
         self.drawn.manual_seed(int(rng.integers(2**31)))
-        self.backbone.network.train(self.schedule.batch_norm == "trained")
+        self.backbone.network.train(self.recipe.batch_norm == "trained")
         losses = []
         for rows, batch in self._batches(order):
             self.optimiser.zero_grad()
@@ -279,7 +279,7 @@ class Run(ABC):
 
     def _batches(self, order: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Rows of images and their pixels, a step at a time."""
-        size = self.schedule.batch
+        size = self.recipe.batch_size
         batches = prepared(self.images, self.backbone, self.image_size, size, order)
         for start, batch in zip(range(0, len(order), size), batches, strict=True):
             yield order[start : start + size], torch.from_numpy(batch).to(self.device)
@@ -326,7 +326,7 @@ class Run(ABC):
 
 @contextmanager
 def stored(
-    store: Store, place: str, images: Sequence[Images], start: Backbone, image_size: int, recipe: Schedule, seed: int
+    store: Store, place: str, images: Sequence[Images], start: Backbone, image_size: int, recipe: Recipe, seed: int
 ) -> Iterator[Path]:
     """The folder in the store for a training with these ingredients: a finished run is read, a broken one goes on.
 

@@ -1,7 +1,7 @@
 """Fine-tuning a network on normal images alone: pull them towards the Gaussian of the normal, and know when to stop.
 
 Explained in the chapter *Fine-tuning without forgetting*. Source: Rippel et al. (2022), arXiv 2108.04116, of which we
-know the abstract; every choice it does not name is a setting of :class:`Recipe`, and the defaults are ours.
+know the abstract; every choice it does not name is a setting of :class:`MahalanobisRecipe`, and the defaults are ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from anomaly_transfer.device import default_device, ran
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features.extraction import prepared
 from anomaly_transfer.networks.backbones import Backbone, spatial_mean
-from anomaly_transfer.training.loop import Run, Schedule, Tuning, check_level
+from anomaly_transfer.training.loop import Recipe, Run, Tuning, check_level
 
 #: Keeps the gradient of a distance finite at the mean itself.
 TINY = 1e-6
@@ -29,7 +29,7 @@ TINY = 1e-6
 SCORED = "ledoit-wolf"
 
 
-class Recipe(Schedule):
+class MahalanobisRecipe(Recipe):
     """How a network is fine-tuned."""
 
     covariance: Literal["ledoit-wolf", "oas", "diagonal", "identity"] = Field(
@@ -84,7 +84,7 @@ def tune(
     held_out: Images,
     start: Backbone,
     image_size: int,
-    recipe: Recipe,
+    recipe: MahalanobisRecipe,
     folder: Path,
     seed: int = 0,
     device: str | None = None,
@@ -102,7 +102,7 @@ def tune(
         It is not changed.
     image_size : int
         Side of the network's input, pixels.
-    recipe : Recipe
+    recipe : MahalanobisRecipe
     folder : Path
         For this run alone: not for another recipe, seed or other images.
     seed : int
@@ -169,7 +169,7 @@ def pooled(backbone: Backbone, images: Images, image_size: int, device: str | No
 class _Run(Run):
     """Images pulled towards the Gaussians of the normal."""
 
-    recipe: Recipe
+    recipe: MahalanobisRecipe
 
     def __init__(
         self,
@@ -177,13 +177,13 @@ class _Run(Run):
         held_out: Images,
         start: Backbone,
         image_size: int,
-        recipe: Recipe,
+        recipe: MahalanobisRecipe,
         folder: Path,
         seed: int,
         device: str,
     ):
         super().__init__(images, held_out, start, image_size, recipe, folder, seed, device)
-        self.recipe, self.levels = recipe, start.levels
+        self.levels = start.levels
         self.chosen = [start.levels.index(level) for level in recipe.levels or start.levels]
         # Scores always use the Mahalanobis distance: objectives are compared by what they do to one detector.
         self.gaussian = self._estimated(images, SCORED)

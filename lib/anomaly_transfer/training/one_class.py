@@ -22,7 +22,7 @@ from anomaly_transfer.data.images import Images
 from anomaly_transfer.device import default_device
 from anomaly_transfer.features.extraction import prepared
 from anomaly_transfer.networks.backbones import Backbone, spatial_mean, width
-from anomaly_transfer.training.loop import Run, Schedule
+from anomaly_transfer.training.loop import Recipe, Run
 
 #: Coordinates of a centre nearer to zero than this share of its root mean square are moved away to it.
 FROM_ZERO = 0.1
@@ -34,7 +34,7 @@ HIDDEN = 64
 COLLAPSED = 1e-3
 
 
-class Recipe(Schedule):
+class OneClassRecipe(Recipe):
     """How a network is trained on one class."""
 
     objective: Literal["svdd", "pseudo-negatives", "compactness"] = Field(
@@ -54,7 +54,7 @@ def prepare(
     held_out: Images,
     start: Backbone,
     image_size: int,
-    recipe: Recipe,
+    recipe: OneClassRecipe,
     folder: Path,
     seed: int = 0,
     reference: tuple[Images, np.ndarray] | None = None,
@@ -66,7 +66,7 @@ def prepare(
     ----------
     images, held_out, start, image_size, folder, seed, device
         See :class:`anomaly_transfer.training.loop.Run`.
-    recipe : Recipe
+    recipe : OneClassRecipe
     reference : Images and int array, optional
         Pictures of other things with their classes 0, 1, ...: what descriptiveness is about.
 
@@ -87,7 +87,7 @@ def prepare(
 class OneClassRun(Run):
     """What the three have in common: one vector an image, the mean of the last level's map."""
 
-    recipe: Recipe
+    recipe: OneClassRecipe
     levels = ("last",)
 
     def code(self, batch: torch.Tensor) -> torch.Tensor:
@@ -130,7 +130,6 @@ class DeepSVDD(OneClassRun):
 
     def __init__(self, images, held_out, start, image_size, recipe, folder, seed, device):
         super().__init__(images, held_out, start, image_size, recipe, folder, seed, device)
-        self.recipe = recipe
         if recipe.guarded:
             for name, parameter in self.backbone.network.named_parameters():
                 if name.endswith("bias"):
@@ -162,7 +161,6 @@ class PseudoNegatives(OneClassRun):
             torch.manual_seed(seed)
             head = nn.Sequential(nn.Linear(width(start, image_size), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
         super().__init__(images, held_out, start, image_size, recipe, folder, seed, device, head)
-        self.recipe = recipe
         self.scale = self.codes(images).square().mean().sqrt()
 
     def loss(self, batch: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
@@ -195,7 +193,6 @@ class Compactness(OneClassRun):
                 torch.manual_seed(seed)
                 head = nn.Linear(width(start, image_size), int(reference[1].max()) + 1)
         super().__init__(images, held_out, start, image_size, recipe, folder, seed, device, head)
-        self.recipe = recipe
         self.reference = None
         if recipe.descriptive:
             pixels = np.stack([self.backbone.preprocess(image, image_size) for image in reference[0]])
@@ -218,7 +215,7 @@ class Compactness(OneClassRun):
         if self.reference is None:
             return compactness
         pixels, classes = self.reference
-        chosen = torch.randperm(len(pixels), generator=self.drawn)[: self.recipe.batch]
+        chosen = torch.randperm(len(pixels), generator=self.drawn)[: self.recipe.batch_size]
         logits = self.head(self.code(pixels[chosen].to(self.device)))
         return F.cross_entropy(logits, classes[chosen].to(self.device)) + COMPACTNESS * compactness
 
