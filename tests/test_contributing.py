@@ -1,4 +1,4 @@
-"""What CONTRIBUTING says one has to touch is enough: a detector, a study and a benchmark are added to a copy of the package."""
+"""What CONTRIBUTING says one has to touch is enough: a detector, a study and a benchmark are added to a copy."""
 
 import os
 import shutil
@@ -118,7 +118,9 @@ def run(repository, tmp_path):
 def test_a_study_appears_everywhere(run, repository, tmp_path):
     assert "counting" in run("studies")
     folder = repository / "results" / "smoke"
-    run("record", "counting", "--benchmark", "surfaces", "--category", "brick", "--profile", "smoke", "--export", folder)
+    run(
+        "record", "counting", "--benchmark", "surfaces", "--category", "brick", "--profile", "smoke", "--export", folder
+    )
     assert [path.name for path in (folder / "counting").iterdir()] == ["plainly__surfaces__brick__0.json"]
     assert "counting/plainly__surfaces__brick__0: 1 rows" in run("records", "list", folder)
     assert "1 current, 1 missing" in run("records", "status", "--profile", "smoke")
