@@ -2,42 +2,30 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
 import anomaly_transfer
 from anomaly_transfer import fingerprint
+from anomaly_transfer.pages import floor_plan
 
-ROOT = Path(anomaly_transfer.__file__).parent
-#: Packages from the ground up; what lies beside them is below all.
-ORDER = re.findall(r"^``(\w+)``$", anomaly_transfer.__doc__, re.MULTILINE)
-MODULES = sorted(
-    ".".join(["anomaly_transfer", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
-    for path in ROOT.rglob("*.py")
-)
-#: The face of the package hands on names of all floors, when they are asked for.
-FACE = "anomaly_transfer"
-
-
-def floor(module):
-    name = module.split(".")[1] if "." in module else ""
-    return ORDER.index(name) if name in ORDER else -1
+#: Packages in the way of the data; what stands beside them is used by all.
+ORDER = ["", *floor_plan.floors()]
+MODULES = floor_plan.modules()
+IMPORTS = floor_plan.imports()
 
 
 def test_every_package_has_its_place_in_the_plan():
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert packages == set(ORDER)
-    beside = {path.stem for path in ROOT.glob("*.py")} - {"__init__"}
-    said = anomaly_transfer.__doc__.split("Beside them")[1]
-    assert beside == set(re.findall(r"``(\w+)``", said))
+    assert {path.parent.name for path in floor_plan.ROOT.glob("*/__init__.py")} == set(ORDER) - {""}
+    beside = {path.stem for path in floor_plan.ROOT.glob("*.py")} - {"__init__"}
+    assert beside == set(re.findall(r"``(\w+)``", anomaly_transfer.__doc__.split("Beside them")[1]))
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != FACE])
-def test_no_import_goes_up(module):
-    imported = fingerprint.imported_modules(fingerprint.module_source(module), module) - {FACE}
-    up = sorted(name for name in imported if floor(name) > floor(module))
-    assert not up, f"{module} imports what lies above it: {', '.join(up)}"
+@pytest.mark.parametrize("module", MODULES.index)
+def test_no_import_goes_against_the_way(module):
+    found = IMPORTS[IMPORTS["module"] == module]
+    later = found[found["below"].map(ORDER.index) > found["floor"].map(ORDER.index)]
+    assert later.empty, f"{module} imports what comes after it: {', '.join(later['imported'])}"
 
 
 def test_no_circle():
@@ -46,7 +34,7 @@ def test_no_circle():
     def at_once(module):
         tree = ast.parse(fingerprint.module_source(module))
         tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        return fingerprint.imported_modules(ast.unparse(tree), module, packages=False) - {FACE, module}
+        return fingerprint.imported_modules(ast.unparse(tree), module, packages=False) & set(MODULES.index) - {module}
 
     done, path = set(), []
 
@@ -58,5 +46,16 @@ def test_no_circle():
                 visit(name)
             done.add(path.pop())
 
-    for module in MODULES:
+    for module in MODULES.index:
         visit(module)
+
+
+def test_the_picture_has_every_floor_and_every_module():
+    (axes,) = floor_plan.draw().axes
+    told = " ".join(text.get_text() for text in axes.texts)
+    assert set(ORDER) - {""} <= set(re.findall(r"\w+", told))
+    assert {name.rpartition(".")[2] for name in MODULES.index[MODULES != ""] if name.count(".") > 1} <= set(
+        re.findall(r"\w+", told)
+    )
+    drawn = IMPORTS[(IMPORTS["floor"] != IMPORTS["below"]) & (IMPORTS["below"] != "") & (IMPORTS["floor"] != "")]
+    assert len(axes.patches) == len(drawn[["floor", "below"]].drop_duplicates())

@@ -98,7 +98,7 @@ def _figure(claim: Claim) -> str:
         "; recorded.)" if claim.benchmarks else ".)"
     )
     alt = f"Effect with intervals of each case of the claim {claim.id}, and the threshold"
-    code = f"from anomaly_transfer import claims\nclaims.draw({claim.id!r})"
+    code = f"from anomaly_transfer.pages import verdicts\nverdicts.draw({claim.id!r})"
     lines = [
         ".. plot::",
         f"   :alt: {alt}",

@@ -1,6 +1,6 @@
 """Visual anomaly detection by transfer learning: the package behind the book *What Normal Knows*.
 
-The floor plan, in the way of the data. A package imports from those above it, never from one below:
+The floor plan, in the way of the data. A package imports from those above it in this list, never from those below:
 
 ``data``
     Images, what is known of each (sealed until asked for), and how they are divided, downloaded or drawn.
