@@ -24,7 +24,6 @@ if importlib.util.find_spec("anomaly_transfer") is None:
 profile = "laptop"  # smoke, laptop, study or full: see the preface
 
 # %% tags=["hide-input"]
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -249,8 +248,13 @@ Markdown(
 # they had been seen, and were widened when a reader objected; and magnetic tiles stood beside the asphalt until their cracks turned out to be of too few
 # views, with two of them to set a threshold on.
 
+
 # %% tags=["hide-input"]
-over_divisions = partial(aggregate.over_seeds, overlap=decisions.OVERLAP)
+def over_divisions(frame, by):
+    """Divisions of different seeds overlap: their intervals are widened."""
+    return aggregate.over_seeds(frame, by, decisions.OVERLAP)
+
+
 curves = decisions.decided(recorded, grid, ["calibrated"])
 curves = over_divisions(curves.assign(value=curves["cost"]), ["variant", "weight"])
 curves["low"] = curves["low"].clip(0)

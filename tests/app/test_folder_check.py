@@ -112,7 +112,7 @@ def test_the_camera_knows_better_than_the_file_system(folder):
     for number, path in enumerate(pictures(folder)):
         exif = Image.Exif()
         hour = 9 if path.parent.name == "good" else 17
-        exif.get_ifd(0x8769)[36867] = f"2026:03:01 {hour:02}:{number % 60:02}:00"
+        exif[0x8769] = {36867: f"2026:03:01 {hour:02}:{number % 60:02}:00"}
         Image.open(path).save(path, quality=85, exif=exif)
     assert "2026-03-01 (normal); 2026-03-01 (anomalous)" in only_warning(folder)
 

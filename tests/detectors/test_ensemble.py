@@ -51,18 +51,17 @@ def test_it_is_the_sum_of_its_parts():
     pooled = [level for level in train.levels if not level.endswith(MAP)]
     maps = [level for level in train.levels if level.endswith(MAP)]
     parts = {"gaussian": pooled, "patch-gaussian": maps, "patch-memory": maps}
-    logs = np.column_stack(
-        [
-            np.log(
-                detectors.make(name, memory_bank=50, seed=0)
-                .fit(train.select(levels))
-                .anomaly_score(test.select(levels))
-            )
-            for name, levels in parts.items()
-        ]
-    )
-    wanted = ((logs - detector.state_["centre"]) / detector.state_["spread"]).sum(axis=1)
-    assert detector.anomaly_score(test) == pytest.approx(wanted)
+    logs, log_maps = [], []
+    for name, levels in parts.items():
+        part = detectors.make(name, memory_bank=50, seed=0).fit(train.select(levels))
+        logs.append(np.log(part.anomaly_score(test.select(levels))))
+        if levels is maps:
+            log_maps.append(np.log(part.anomaly_map(test.select(levels))))
+    centre, spread = detector.state_["centre"], detector.state_["spread"]
+    assert detector.anomaly_score(test) == pytest.approx(((np.column_stack(logs) - centre) / spread).sum(axis=1))
+    # Its map adds those of the two that have one.
+    heat = sum((one - m) / d for one, m, d in zip(log_maps, centre[1:], spread[1:], strict=True))
+    assert detector.anomaly_map(test) == pytest.approx(heat)
 
 
 def test_batches_do_not_matter():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from anomaly_transfer.evaluation import Interval
 
 from anomaly_transfer import similarity
 from anomaly_transfer.similarity import simulation as S
@@ -68,16 +69,39 @@ def test_power_counts_what_lies_beyond_the_95_per_cent_point_of_equal_samples(fa
     assert found["value"].tolist() == pytest.approx([0.05, 1.0, 0.05, 1.0])
 
 
+class Constant(Told):
+    """A measure that says the same of any two samples, and notes of which rows it was asked."""
+
+    title = "constant"
+
+    def __init__(self, paired=False):
+        super().__init__(True)
+        self.paired, self.asked = paired, set()
+
+    def on(self, *samples):
+        return lambda *rows: self.asked.add(tuple(map(tuple, rows))) or 0.0
+
+    def __call__(self, first, second):
+        return 0.0
+
+
+def test_what_is_always_the_same_tells_nothing_apart():
+    assert S.power([Constant()], ["nothing", "shift"], (10,), 5, 3.0, 20)["value"].tolist() == [0, 0]
+
+
 def test_the_noise_floor_is_the_mean_and_range_of_repeats():
     class Counting(Told):
-        values = iter([*range(11), *range(100, 111)])
+        values = iter([*range(-11, 0), *range(100, 111)])
 
         def __call__(self, first, second):
             return next(self.values)
 
     found = S.noise_floor([Counting(False)], (8, 9), 3, 11)
     assert set(found["measure"]) == {"told"}
-    assert found[["n", "value", "low", "high"]].values.tolist() == [[8, 5, 0.25, 9.75], [9, 105, 100.25, 109.75]]
+    assert found[["n", "value", "low", "high"]].values.tolist() == [
+        [8, -6, -10.75, -1.25],
+        [9, 105, 100.25, 109.75],
+    ]
 
 
 def test_views_have_unit_variance_and_share_a_part_of_it():
@@ -111,6 +135,24 @@ def test_noise_floor_of_the_naive_measure_only():
     found = S.noise_floor(measures, (32,), 512, 5).set_index("measure")
     assert found.loc["Linear CKA, naive", "value"] > 0.9
     assert found.loc["Linear CKA, debiased", "low"] < 0 < found.loc["Linear CKA, debiased", "high"]
+
+
+@pytest.mark.parametrize(("low", "high", "share"), [(-2, -1, 0), (-1, 1, 1), (1, 2, 0)])
+def test_an_interval_covers_what_lies_between_its_ends(monkeypatch, low, high, share):
+    monkeypatch.setattr(S, "relate", lambda *_: Interval(value=0.0, low=low, high=high))
+    found = S.coverage(Constant(), "nothing", 8, 3, 1.0, 2)
+    assert found.to_dict() == {"halves": share, "bootstrap": 1}
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_costs_are_the_median_of_repeats_in_milliseconds(monkeypatch, paired):
+    """Of both samples: two of as many rows, or one and the same where rows are paired."""
+    clock = iter([0, 1, 10, 12, 20, 29])
+    monkeypatch.setattr(S.time, "perf_counter", lambda: next(clock))
+    measure = Constant(paired)
+    assert S.costs([measure], [(4, 3)]).loc["constant"].tolist() == [2000]
+    first, second = (0, 1, 2, 3), (4, 5, 6, 7)
+    assert measure.asked == {(first, first if paired else second)}
 
 
 def test_costs_have_a_column_a_shape():

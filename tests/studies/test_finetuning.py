@@ -95,6 +95,16 @@ def test_only_the_oracle_depends_on_test_labels():
     assert finetuning.RULES[finetuning.ORACLE](flipped) != finetuning.RULES[finetuning.ORACLE](part)
 
 
+def test_the_epoch_of_a_rule_is_the_mean_over_folds():
+    first = finished([0.8, 0.9, 0.85], [9, 7, 6], [0.6, 0.6, 0.99])
+    second = finished([0.8, 0.7, 0.65], [9, 7, 8], [0.9, 0.6, 0.6])
+    whole = category(np.arange(100).astype(str), np.repeat(NORMAL, 100))
+    rows = {row["measure"]: row["epoch"] for row in finetuning._rules([first, second], whole, SMOKE)}
+    assert [rows[name] for name in ("validation", "training loss", "1 epoch", "last epoch", finetuning.ORACLE)] == [
+        0.5, 1.5, 1, 2, 1
+    ]  # fmt: skip
+
+
 def test_held_out_images_are_of_other_groups_where_there_are_many():
     many = category(np.repeat(np.arange(30).astype(str), 4), np.repeat(NORMAL, 120))
     groups = many.annotations.open()["group"].to_numpy()
@@ -134,6 +144,7 @@ def test_folds_hold_headline_classes_only_and_no_more_than_asked():
     in_turn = [protocol.folds(whole, seed, sizes.tuned_folds, sizes.tuned_test)[0] for seed in range(3)]
     assert not np.array_equal(in_turn[0].test, in_turn[1].test)
     assert np.array_equal(in_turn[0].test, in_turn[2].test)
+    assert [len(finetuning.folds(whole, seed, 2, sizes.tuned_test)) for seed in range(3)] == [2, 2, 2]
     for fold in in_turn:
         assert min(np.unique(kinds[fold.test], return_counts=True)[1]) >= protocol.FEWEST
     with pytest.raises(DataError, match="no fold"):

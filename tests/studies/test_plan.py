@@ -100,6 +100,9 @@ def test_memory_is_what_was_measured_at_the_profile_full():
     asked = {"study": "decisions", "benchmark": "concrete_cracks", "variant": "head-all", "everywhere": True}
     decided = plan.experiments("full", **asked)[0]
     assert plan.memory_mb(decided) > max(peaks["cracks head-all"], peaks["tuned step"])
+    asked = {"study": "detection", "benchmark": "concrete_cracks", "variant": "combined", "everywhere": True}
+    (combined,) = plan.experiments("full", **asked)
+    assert plan.memory_mb(combined) > peaks["run combined"]
     for study in studies.names():
         assert plan.memory_mb(plan.experiments("full", study=study, everywhere=True)[0]) > 1000
     assert plan.memory_mb(one.model_copy(update={"profile": "study"})) == plan.MEMORY_MB

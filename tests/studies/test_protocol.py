@@ -106,6 +106,15 @@ def test_calibrated_batch_norms_have_the_statistics_of_the_images(normal):
     assert not found.network.training
 
 
+@pytest.mark.parametrize(("n", "sizes"), [(3, [3]), (7, [3, 2, 2])])
+def test_batch_norms_are_calibrated_some_images_at_a_time(monkeypatch, normal, n, sizes):
+    seen = []
+    monkeypatch.setattr(simclr, "BATCH", 2)
+    monkeypatch.setattr(simclr, "update_bn", lambda batches, *_, **__: seen.extend(map(len, batches)))
+    simclr.calibrated(backbones.load("efficientnet_lite0"), normal.take(np.arange(n)), 32)
+    assert seen == sizes
+
+
 def test_training_finds_the_other_view():
     images = reference.photographs(32)
     _, history = simclr.train(images, backbones.load("efficientnet_lite0"), 64, 6)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -149,8 +150,9 @@ def _days(files: pd.DataFrame) -> list[pd.Series]:
 
 
 def _dates(files: pd.DataFrame) -> str:
-    times = pd.to_datetime(files["taken"].fillna(files["modified"]), unit="s")
-    first, last = (time.strftime("%Y-%m-%d") for time in (times.min(), times.max()))
+    times = files["taken"].fillna(files["modified"])
+    # Not by pandas, whose dates end in 2262 before version 3: the clock of a camera may stand anywhere.
+    first, last = (datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d") for time in (times.min(), times.max()))
     return first if first == last else f"{first} to {last}"
 
 
