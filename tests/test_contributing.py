@@ -46,16 +46,16 @@ from anomaly_transfer.studies import base
 from anomaly_transfer.studies.base import Study
 
 
-def request(benchmark, category, variant, seed, profile, store):
+def request(asked, store):
     """Count."""
-    sizes = profiles.get(profile)
-    whole = benchmarks.get(benchmark).load(category, sizes.limit)
+    sizes = profiles.get(asked.profile)
+    whole = benchmarks.get(asked.benchmark).load(asked.category, sizes.limit)
 
     def compute():
         kinds = whole.annotations.open()["anomaly_class"]
         return pd.DataFrame({"normal": [int((kinds == NORMAL).sum())]})
 
-    return base.request(STUDY, ("images_per_category",), whole, variant, seed, sizes, compute)
+    return base.request(STUDY, asked, ("images_per_category",), whole, sizes, compute)
 
 
 STUDY = Study("counting", request, ("plainly",), "plainly")

@@ -57,7 +57,7 @@ def test_a_study_with_a_division_of_its_own_takes_no_split(name, store):
 
 def test_without_a_split_the_recommended_one_is_meant(store):
     asked = [
-        detection.STUDY.asked("elpv", "mono", "gaussian", 0, "smoke", store, split)
+        detection.STUDY.asked(detection.STUDY.experiment("elpv", "mono", "gaussian", 0, "smoke", split), store)
         for split in ("", "grouped", "random")
     ]
     assert [request.experiment.split for request in asked] == ["grouped", "grouped", "random"]
@@ -73,9 +73,8 @@ def test_what_is_planned_is_what_is_recorded(name, store):
     planned = plan.experiments("smoke", study=name)
     if not planned:
         pytest.skip("its data are not at hand")
-    e = planned[-1]
-    asked = study.asked(e.benchmark, e.category, e.variant, e.seed, e.profile, store, e.split)
-    assert asked.experiment == e
+    asked = study.asked(planned[-1], store)
+    assert asked.experiment == planned[-1]
     assert asked.study is study
 
 

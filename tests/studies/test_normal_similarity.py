@@ -506,8 +506,9 @@ def test_a_record_is_new_when_its_data_or_weights_are(monkeypatch):
     from anomaly_transfer.studies import base
 
     def key(category, *others):
-        asked = base.request(normal_similarity.STUDY, (), category, "imagenet", 0, profiles.get("smoke"), list, others)
-        return asked.key
+        study = normal_similarity.STUDY
+        asked = study.experiment("surfaces", "brick", "imagenet", 0, "smoke")
+        return base.request(study, asked, (), category, profiles.get("smoke"), list, others).key
 
     whole = benchmarks.get("surfaces").load("brick")
     first = key(whole)

@@ -43,5 +43,9 @@ def run(experiment: Experiment, store: Store | None = None) -> Record:
 
     Errors as of :meth:`anomaly_transfer.studies.base.Study.run`.
     """
-    e = experiment
-    return get(e.study).run(e.benchmark, e.category, e.variant, e.seed, e.profile, store, e.split)
+    # Not before it is needed: it imports torch.
+    from anomaly_transfer.store import Store
+    from anomaly_transfer.studies import base
+
+    store = store or Store()
+    return base.kept(get(experiment.study).asked(experiment, store), store)

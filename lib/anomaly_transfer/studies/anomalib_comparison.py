@@ -13,41 +13,37 @@ from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base
 from anomaly_transfer.studies.base import Request, Study
 from anomaly_transfer.studies.comparison import DEFAULT, SETTINGS, costs, paired
+from anomaly_transfer.studies.records import Experiment
 
 #: See ``detectors.anomalib``.
 PEERS = ("anomalib-padim", "anomalib-patchcore")
 
 
-def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """The same against detectors of other packages, with what each took on the first fold, one after the other.
 
     Needs the extra ``peers``.
 
-    Parameters
-    ----------
-    benchmark, category, variant, seed, profile, store
-        See :func:`run`.
-
     Returns
     -------
     Request
-        As of :func:`run`, with ``fit`` (seconds), ``score`` (milliseconds an image) and ``memory`` (megabytes) of the
+        As of ``comparison``, with ``fit`` (seconds), ``score`` (milliseconds an image) and ``memory`` (MB) of the
         peer and ``own fit``, ``own score`` and ``own memory`` of the detector (see :func:`costs`).
     """
-    sizes = profiles.get(profile)
-    known = benchmarks.get(benchmark)
-    whole = known.load(category, sizes.limit)
+    sizes = profiles.get(asked.profile)
+    known = benchmarks.get(asked.benchmark)
+    whole = known.load(asked.category, sizes.limit)
 
     def compute() -> pd.DataFrame:
-        found = paired(whole, variant, PEERS, seed, sizes, store)
-        fold = SPLITS[known.splits[0]](whole.annotations.open(), seed)[0]
-        taken = costs(whole, fold, [variant, *PEERS], sizes, store)[["fit", "score", "memory"]]
+        found = paired(whole, asked.variant, PEERS, asked.seed, sizes, store)
+        fold = SPLITS[known.splits[0]](whole.annotations.open(), asked.seed)[0]
+        taken = costs(whole, fold, [asked.variant, *PEERS], sizes, store)[["fit", "score", "memory"]]
         for column in taken:
             found[column] = taken.loc[found["rival"], column].to_numpy()
-            found[f"own {column}"] = taken.loc[variant, column]
+            found[f"own {column}"] = taken.loc[asked.variant, column]
         return found
 
-    return base.request(STUDY, SETTINGS, whole, variant, seed, sizes, compute)
+    return base.request(STUDY, asked, SETTINGS, whole, sizes, compute)
 
 
 STUDY = Study(

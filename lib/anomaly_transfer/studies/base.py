@@ -120,8 +120,9 @@ class Study:
     ----------
     name : str
     request : callable
-        From benchmark, category, variant, seed, profile and store to a :class:`Request`: a function of a module, from
-        which everything that computes is reached.
+        From an experiment and a store to a :class:`Request`: a function of a module, from which everything that
+        computes is reached. It raises a ValueError for what the study cannot be of, and an AnomalyTransferError
+        where data or weights cannot be used.
     variants : tuple of str
         Where they are detectors, each may be restricted to levels (see ``detectors.make``).
     default : str
@@ -131,7 +132,7 @@ class Study:
     axis : str
         What a variant is, as a column of analyses.
     by_split : bool
-        Whether the benchmark's splits are an axis; then ``request`` takes one more argument.
+        Whether the benchmark's splits are an axis.
     work : callable, optional
         From an experiment and a profile to the :class:`Work` of its training; None if it trains no network.
     memory : tuple of str
@@ -193,28 +194,35 @@ class Study:
             If data or weights cannot be used; the message names the fix.
         """
         store = store or Store()
-        return kept(self.asked(benchmark, category, variant, seed, profile, store, split), store)
+        return kept(self.asked(self.experiment(benchmark, category, variant, seed, profile, split), store), store)
 
-    def asked(
-        self, benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store, split: str = ""
-    ) -> Request:
-        """One experiment, resolved but not computed; parameters and errors as of :meth:`run`."""
-        self.check(variant)
-        if not self.by_split:
-            if split:
-                raise ValueError(f"The study {self.name!r} has a division of its own, and no split {split!r}.")
-            return self.request(benchmark, category, variant, seed, profile, store)
-        return self.request(
-            benchmark, category, variant, seed, profile, store, split or benchmarks.get(benchmark).splits[0]
+    def experiment(
+        self, benchmark: str, category: str, variant: str, seed: int, profile: str, split: str = ""
+    ) -> Experiment:
+        """The coordinates of one experiment; parameters as of :meth:`run`."""
+        return Experiment(
+            study=self.name,
+            variant=variant,
+            benchmark=benchmark,
+            category=category,
+            split=split or (benchmarks.get(benchmark).splits[0] if self.by_split else ""),
+            seed=seed,
+            profile=profile,
         )
+
+    def asked(self, experiment: Experiment, store: Store) -> Request:
+        """One experiment, resolved but not computed; errors as of :meth:`run`."""
+        self.check(experiment.variant)
+        if experiment.split and not self.by_split:
+            raise ValueError(f"The study {self.name!r} has a division of its own, and no split {experiment.split!r}.")
+        return self.request(experiment, store)
 
 
 def request(
     study: Study,
+    asked: Experiment,
     settings: Sequence[str],
     category: Category,
-    variant: str,
-    seed: int,
     sizes: Profile,
     compute: Callable[[], pd.DataFrame],
     others: Sequence[Category] = (),
@@ -224,12 +232,11 @@ def request(
     Parameters
     ----------
     study : Study
+    asked : Experiment
     settings : sequence of str
         Names of the profile's sizes on which the numbers depend.
     category : Category
         All of its images count.
-    variant : str
-    seed : int
     sizes : Profile
     compute : callable
         Gives the rows.
@@ -237,18 +244,10 @@ def request(
         Further categories whose data are used.
     """
     pictures = not isinstance(category.content, Features)
-    experiment = Experiment(
-        study=study.name,
-        variant=variant,
-        benchmark=category.benchmark,
-        category=category.name,
-        seed=seed,
-        profile=sizes.name,
-    )
     data = [benchmarks.get(category.benchmark).protocol, *(part.fingerprint for part in (category, *others))]
     return Request(
         study=study,
-        experiment=experiment,
+        experiment=asked,
         settings=sizes.model_dump(include=set(settings)),
         data=digest(data),
         weights=backbones.weights_hash(sizes.backbone) if pictures else "none",

@@ -24,7 +24,7 @@ from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, detection
 from anomaly_transfer.studies.base import Request, Study
-from anomaly_transfer.studies.records import Record
+from anomaly_transfer.studies.records import Experiment, Record
 
 #: The detector that is compared, and what with: its three parts first.
 DEFAULT = "combined"
@@ -34,18 +34,10 @@ RIVALS = (*PARTS, "patch-shared", "neighbours", "svm")
 SETTINGS = ("backbone", "image_size", "images_per_category", "memory_bank", "bootstrap")
 
 
-def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """AUROC of a detector and its rivals by the recommended split, and what it has more than each.
 
-    Parameters
-    ----------
-    benchmark, category : str
-        Of a benchmark with pictures.
-    variant : str
-        The detector, see ``detectors.make``.
-    seed : int
-    profile : str
-    store : Store
+    A variant is the detector, see ``detectors.make``.
 
     Returns
     -------
@@ -53,13 +45,13 @@ def request(benchmark: str, category: str, variant: str, seed: int, profile: str
         One row a rival: ``rival``, its AUROC ``value`` with ``low`` and ``high``, the detector's ``own``, and ``more``
         with ``more low`` and ``more high``: the detector's minus the rival's, paired on the images that both scored.
     """
-    sizes = profiles.get(profile)
-    whole = benchmarks.get(benchmark).load(category, sizes.limit)
+    sizes = profiles.get(asked.profile)
+    whole = benchmarks.get(asked.benchmark).load(asked.category, sizes.limit)
 
     def compute() -> pd.DataFrame:
-        return paired(whole, variant, RIVALS, seed, sizes, store)
+        return paired(whole, asked.variant, RIVALS, asked.seed, sizes, store)
 
-    return base.request(STUDY, SETTINGS, whole, variant, seed, sizes, compute)
+    return base.request(STUDY, asked, SETTINGS, whole, sizes, compute)
 
 
 def paired(

@@ -56,19 +56,11 @@ RULES = (*decision.RULES, HINDSIGHT)
 RUN = ["benchmark", "category", "variant", "seed"]
 
 
-def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """Scores of the images on which thresholds are set, and of those on which they are tested.
 
-    Parameters
-    ----------
-    benchmark, category : str
-        Of a benchmark with pictures and the class :data:`CRACK`; other anomalies are left out.
-    variant : str
-        One of :data:`VARIANTS`.
-    seed : int
-        Of the division, of what is random in the detector, and of the ten labelled cracks.
-    profile : str
-    store : Store
+    Needs the class :data:`CRACK`; other anomalies are left out. The seed is that of the division, of what is random in
+    the detector, and of the ten labelled cracks.
 
     Returns
     -------
@@ -81,18 +73,18 @@ def request(benchmark: str, category: str, variant: str, seed: int, profile: str
     DataError
         If the category has no cracks, or too few groups to divide.
     """
-    sizes = profiles.get(profile)
-    whole = benchmarks.get(benchmark).load(category, sizes.limit)
+    sizes = profiles.get(asked.profile)
+    whole = benchmarks.get(asked.benchmark).load(asked.category, sizes.limit)
     settings = ["backbone", "image_size", "images_per_category", "memory_bank"]
-    if variant == NETWORK:
+    if asked.variant == NETWORK:
         settings += ["oneclass_images", "oneclass_epochs"]
 
     def compute() -> pd.DataFrame:
-        rows, parts = divided(whole, seed)
+        rows, parts = divided(whole, asked.seed)
         part = whole.taken(rows)
         table = part.annotations.open()
         crack = (table["anomaly_class"] == CRACK).to_numpy()
-        found = _scores(variant, part, np.flatnonzero(parts == FIT), seed, sizes, store)
+        found = _scores(asked.variant, part, np.flatnonzero(parts == FIT), asked.seed, sizes, store)
         masks = [part.annotations.mask(int(row)) if crack[row] else None for row in range(len(rows))]
         frame = pd.DataFrame(
             {
@@ -106,7 +98,7 @@ def request(benchmark: str, category: str, variant: str, seed: int, profile: str
         )
         return frame[frame["part"] != FIT].reset_index(drop=True)
 
-    return base.request(STUDY, settings, whole, variant, seed, sizes, compute)
+    return base.request(STUDY, asked, settings, whole, sizes, compute)
 
 
 def divided(category: Category, seed: int) -> tuple[np.ndarray, np.ndarray]:

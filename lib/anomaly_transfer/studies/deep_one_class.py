@@ -95,20 +95,11 @@ class _Fold:
     variances: list[float]
 
 
-def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """Train on one class by one variant, and tell what came of it.
 
-    Parameters
-    ----------
-    benchmark, category : str
-        Of a benchmark with pictures.
-    variant : str
-        One of :data:`VARIANTS`.
-    seed : int
-        Of the split, of the network where it starts at random, of the order of training and of all that is drawn.
-    profile : str
-    store : Store
-        A run that was broken off goes on from the last epoch it holds.
+    The seed is that of the split, of the network where it starts at random, of the order of training and of all that is
+    drawn. A run that was broken off goes on from the last epoch that the store holds.
 
     Returns
     -------
@@ -116,17 +107,17 @@ def request(benchmark: str, category: str, variant: str, seed: int, profile: str
         Rows of the kind ``curve``: a value of one epoch (``measure`` is one of the run's history, :data:`TEST` or
         :data:`VARIANCE`). Rows of the kind ``rule``: the AUROC at the epoch that a rule chose, with its interval.
     """
-    sizes = profiles.get(profile)
-    if variant == WHOLE:
+    sizes = profiles.get(asked.profile)
+    if asked.variant == WHOLE:
         sizes = sizes.model_copy(update={"oneclass_images": 0, "oneclass_test": 0})
-    whole = benchmarks.get(benchmark).load(category, sizes.limit)
+    whole = benchmarks.get(asked.benchmark).load(asked.category, sizes.limit)
 
     def compute() -> pd.DataFrame:
-        (fold,) = folds(whole, seed, 1, sizes.oneclass_test)
-        found = _tested(whole, fold, variant, seed, sizes, store)
+        (fold,) = folds(whole, asked.seed, 1, sizes.oneclass_test)
+        found = _tested(whole, fold, asked.variant, asked.seed, sizes, store)
         return pd.DataFrame([*_curves(found), *_rules(found, whole, sizes)])
 
-    return base.request(STUDY, SIZES, whole, variant, seed, sizes, compute)
+    return base.request(STUDY, asked, SIZES, whole, sizes, compute)
 
 
 def trained(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> OneClassRun:

@@ -33,7 +33,7 @@ from anomaly_transfer.networks.backbones import pretrained
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import records
-from anomaly_transfer.studies.base import Request, Result, Study, scores
+from anomaly_transfer.studies.base import Request, Result, Study, kept, scores
 from anomaly_transfer.studies.records import Experiment, Record
 
 #: The split without leak, with which the others are compared.
@@ -44,20 +44,10 @@ SIZES = ("backbone", "image_size", "images_per_category", "bootstrap", "memory_b
 Metrics = dict[str, dict[str, Interval]]
 
 
-def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store, split: str) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """Fit a detector on the normal training images of each fold, and evaluate it on the test images of all.
 
-    Parameters
-    ----------
-    benchmark, category : str
-    variant : str
-        The detector, see ``detectors.make``.
-    seed : int
-        Of the split, and of what is random in the detector.
-    profile : str
-    store : Store
-    split : str
-        One of the benchmark's.
+    A variant is the detector, see ``detectors.make``; the seed is that of the split, and of what is random in it.
 
     Returns
     -------
@@ -69,33 +59,24 @@ def request(benchmark: str, category: str, variant: str, seed: int, profile: str
         images of each fold) and ``duplicates`` (scored images that are identical, byte for byte, to one that their
         model was fitted on).
     """
-    sizes, known = profiles.get(profile), benchmarks.get(benchmark)
-    if split not in known.splits:
-        raise ValueError(f"{benchmark} has no split {split!r}; choose from {', '.join(known.splits)}.")
-    part = _category(benchmark, category, sizes.limit)
-    detector = detectors.make(variant, seed=seed, memory_bank=sizes.memory_bank)
+    sizes, known = profiles.get(asked.profile), benchmarks.get(asked.benchmark)
+    if asked.split not in known.splits:
+        raise ValueError(f"{asked.benchmark} has no split {asked.split!r}; choose from {', '.join(known.splits)}.")
+    part = _category(asked.benchmark, asked.category, sizes.limit)
+    detector = detectors.make(asked.variant, seed=asked.seed, memory_bank=sizes.memory_bank)
     if detector.kind != "pooled" and not known.pictures:
-        raise ValueError(f"{benchmark} gives one feature vector an image: {variant} needs pictures.")
+        raise ValueError(f"{asked.benchmark} gives one feature vector an image: {asked.variant} needs pictures.")
     side = pixels.SIDE if detector.kind == "pixels" else part.input_side(sizes.image_size)
     settings = sizes.model_dump(include=set(SIZES)) | {"image_size": side}
     if not known.pictures:
         settings |= {"backbone": "as the benchmark gives them", "image_size": 0}
-    experiment = Experiment(
-        study=STUDY.name,
-        variant=variant,
-        benchmark=benchmark,
-        category=category,
-        split=split,
-        seed=seed,
-        profile=profile,
-    )
     return Request(
         study=STUDY,
-        experiment=experiment,
+        experiment=asked,
         settings=settings,
         data=digest([part.fingerprint, known.protocol]),
         weights=backbones.weights_hash(sizes.backbone) if known.pictures else "none",
-        compute=lambda: _Run(experiment, known, part, detector, side, sizes, store).result(),
+        compute=lambda: _Run(asked, known, part, detector, side, sizes, store).result(),
         note=_note(known, part, sizes),
     )
 
@@ -174,8 +155,8 @@ class _Run:
 
     def _minus_grouped(self, table: pd.DataFrame) -> dict[str, Interval]:
         """By how much the split flatters: headline metrics minus those of the grouped split, on the same images."""
-        e = self.experiment
-        grouped = STUDY.run(e.benchmark, e.category, e.variant, e.seed, e.profile, self.store, GROUPED)
+        asked = STUDY.asked(self.experiment.model_copy(update={"split": GROUPED}), self.store)
+        grouped = kept(asked, self.store)
         targets = self.benchmark.target_classes
         return _paired(_headline(table, targets), _targets(grouped, self.store), "fold", self.sizes.bootstrap)
 
@@ -266,16 +247,7 @@ def matrix(
         [method for method in methods if known.pictures or detectors.make(method).kind == "pooled"],
     )
     return [
-        Experiment(
-            study=STUDY.name,
-            variant=method,
-            benchmark=benchmark,
-            category=category,
-            split=split,
-            seed=seed,
-            profile=profile,
-        )
-        for category, split, seed, method in axes
+        STUDY.experiment(benchmark, category, method, seed, profile, split) for category, split, seed, method in axes
     ]
 
 
@@ -285,10 +257,7 @@ def run_all(experiments: Iterable[Experiment], store: Store | None = None) -> li
     todo = list(experiments)
     # Methods that take maps first: the same pass leaves the pooled features in the store.
     ordered = sorted(todo, key=lambda e: detectors.make(e.variant).kind == "pooled")
-    found = {
-        e: STUDY.run(e.benchmark, e.category, e.variant, e.seed, e.profile, store, e.split)
-        for e in tqdm(ordered, desc="experiments", unit="run")
-    }
+    found = {e: kept(STUDY.asked(e, store), store) for e in tqdm(ordered, desc="experiments", unit="run")}
     return [found[experiment] for experiment in todo]
 
 

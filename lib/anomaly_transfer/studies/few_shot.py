@@ -23,6 +23,7 @@ from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, protocol
 from anomaly_transfer.studies.base import Request, Study
 from anomaly_transfer.studies.protocol import Domains
+from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import starts
 
 SHOTS = (1, 2, 5, 10, 20)
@@ -34,18 +35,10 @@ ALL = "all"
 LOSS = "self-supervised loss"
 
 
-def request(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """Few-shot detection and recognition on one category from one start.
 
-    Parameters
-    ----------
-    benchmark, category : str
-        Of a benchmark with pictures.
-    start : str
-        One of ``starts.STARTS``.
-    seed : int
-    profile : str
-    store : Store
+    A variant is where the network starts: one of ``starts.STARTS``.
 
     Returns
     -------
@@ -55,26 +48,26 @@ def request(benchmark: str, category: str, start: str, seed: int, profile: str, 
         and, for each level, with k = 0 and all labels of the target, ``hscore``, ``logme``, ``leep``, ``probe`` and
         ``knn`` (see ``similarity.transferability``), and :data:`LOSS`, where ``draw`` is the epoch.
     """
-    sizes = profiles.get(profile)
-    domain = protocol.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
+    sizes = profiles.get(asked.profile)
+    domain = protocol.divide(benchmarks.get(asked.benchmark).load(asked.category, sizes.limit), asked.seed)
 
     def compute() -> pd.DataFrame:
         normal = domain.category.images.take(domain.rows(domain.source, NORMAL))
         side = domain.category.input_side(sizes.image_size)
-        network, history = starts.network(start, sizes, normal, side, seed, store)
+        network, history = starts.network(asked.variant, sizes, normal, side, asked.seed, store)
         features = starts.see(network, domain.category.images, side, store)
         inside = domain.rows(domain.source, NORMAL)
         arrays = {level: standardised(features[level], features[level][inside]) for level in starts.levels(network)}
         # Each level counts the same, however many channels it has.
         arrays = {level: x / np.sqrt(x.shape[1]) for level, x in arrays.items()}
-        rows = few_shot(domain, {ALL: np.hstack(list(arrays.values()))}, SHOTS, sizes.draws, seed)
-        rows += few_shot(domain, arrays, (LEVEL_SHOTS,), sizes.draws, seed)
-        head = starts.class_probabilities(network, features) if start == "imagenet" else None
+        rows = few_shot(domain, {ALL: np.hstack(list(arrays.values()))}, SHOTS, sizes.draws, asked.seed)
+        rows += few_shot(domain, arrays, (LEVEL_SHOTS,), sizes.draws, asked.seed)
+        head = starts.class_probabilities(network, features) if asked.variant == "imagenet" else None
         rows += estimates(domain, arrays, head)
         rows += [_row(LOSS, "", ALL, 0, epoch, value) for epoch, value in enumerate(history)]
         return pd.DataFrame(rows)
 
-    return base.request(STUDY, (*base.SIZES, "draws"), domain.category, start, seed, sizes, compute)
+    return base.request(STUDY, asked, (*base.SIZES, "draws"), domain.category, sizes, compute)
 
 
 def few_shot(

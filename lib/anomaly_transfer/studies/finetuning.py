@@ -88,20 +88,11 @@ class _Fold:
     likeness: list[dict[str, list[float]]]
 
 
-def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """Fine-tune on one category by one variant of the protocol, fold by fold, and tell what came of it.
 
-    Parameters
-    ----------
-    benchmark, category : str
-        Of a benchmark with pictures.
-    variant : str
-        One of :data:`VARIANTS`.
-    seed : int
-        Of the split, of the held-out images, of the order of training and of the stand-ins.
-    profile : str
-    store : Store
-        A run that was broken off goes on from the last epoch it holds.
+    The seed is that of the split, of the held-out images, of the order of training and of the stand-ins. A run that was
+    broken off goes on from the last epoch that the store holds.
 
     Returns
     -------
@@ -111,16 +102,16 @@ def request(benchmark: str, category: str, variant: str, seed: int, profile: str
         the AUROC over all folds of what a rule chose (``measure``), with its interval, and its paired gain on
         :data:`FROZEN`, with its interval.
     """
-    sizes = profiles.get(profile)
-    whole = benchmarks.get(benchmark).load(category, sizes.limit)
+    sizes = profiles.get(asked.profile)
+    whole = benchmarks.get(asked.benchmark).load(asked.category, sizes.limit)
 
     def compute() -> pd.DataFrame:
-        parts = folds(whole, seed, sizes.tuned_folds, sizes.tuned_test)
-        done = [tested(whole, fold, variant, seed, sizes, store) for fold in parts]
+        parts = folds(whole, asked.seed, sizes.tuned_folds, sizes.tuned_test)
+        done = [tested(whole, fold, asked.variant, asked.seed, sizes, store) for fold in parts]
         rows = [row for number, part in enumerate(done) for row in _curves(part, number)]
         return pd.DataFrame([*rows, *_rules(done, whole, sizes)])
 
-    return base.request(STUDY, SIZES, whole, variant, seed, sizes, compute)
+    return base.request(STUDY, asked, SIZES, whole, sizes, compute)
 
 
 #: What of a profile these experiments depend on.

@@ -26,6 +26,7 @@ from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, protocol
 from anomaly_transfer.studies.base import Request, Study
 from anomaly_transfer.studies.protocol import Domains, drawn, resample, usable
+from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import starts
 
 #: Labelled anomalies to train with; :data:`ALL` is as many as the source has.
@@ -46,18 +47,10 @@ WITHOUT, WITH = "random", "imagenet"
 RUN = ["benchmark", "category", "seed"]
 
 
-def request(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """Detection on one category from one start, with and without labels.
 
-    Parameters
-    ----------
-    benchmark, category : str
-        Of a benchmark with pictures.
-    start : str
-        One of ``starts.STARTS``.
-    seed : int
-    profile : str
-    store : Store
+    A variant is where the network starts: one of ``starts.STARTS``.
 
     Returns
     -------
@@ -67,27 +60,29 @@ def request(benchmark: str, category: str, start: str, seed: int, profile: str, 
         Each draw has its own labelled anomalies and its own resample of the target's images, the same for every start
         and method, so that they can be compared draw by draw.
     """
-    sizes = profiles.get(profile)
-    domain = protocol.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
+    sizes = profiles.get(asked.profile)
+    domain = protocol.divide(benchmarks.get(asked.benchmark).load(asked.category, sizes.limit), asked.seed)
 
     def compute() -> pd.DataFrame:
         images = domain.category.images
         normal = images.take(domain.rows(domain.source, NORMAL))
         side = domain.category.input_side(sizes.image_size)
-        network, _ = starts.network(start, sizes, normal, side, seed, store)
-        where = f"{benchmark}/{category}"
-        unrelated = [reference.beside(normal, where, N_UNRELATED, seed)[name] for name in ("photographs", "materials")]
+        network, _ = starts.network(asked.variant, sizes, normal, side, asked.seed, store)
+        where = f"{asked.benchmark}/{asked.category}"
+        unrelated = [
+            reference.beside(normal, where, N_UNRELATED, asked.seed)[name] for name in ("photographs", "materials")
+        ]
         levels = starts.levels(network)
         seen = starts.see(network, images, side, store).select(levels)
         others = [starts.see(network, pictures, side, store).select(levels) for pictures in unrelated]
         frames = [
-            with_labels(domain, seen, others, sizes.draws, seed),
-            without_labels(domain, seen, LABEL_FREE, sizes.draws, seed),
-            without_labels(domain, cached.pixels(store, images), (ON_PIXELS,), sizes.draws, seed),
+            with_labels(domain, seen, others, sizes.draws, asked.seed),
+            without_labels(domain, seen, LABEL_FREE, sizes.draws, asked.seed),
+            without_labels(domain, cached.pixels(store, images), (ON_PIXELS,), sizes.draws, asked.seed),
         ]
         return pd.concat(frames, ignore_index=True)
 
-    return base.request(STUDY, (*base.SIZES, "draws"), domain.category, start, seed, sizes, compute)
+    return base.request(STUDY, asked, (*base.SIZES, "draws"), domain.category, sizes, compute)
 
 
 def with_labels(

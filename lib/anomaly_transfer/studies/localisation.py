@@ -28,6 +28,7 @@ from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, finetuning, protocol
 from anomaly_transfer.studies.base import Request, Study
+from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping
 from anomaly_transfer.training.early_stopping import FROZEN, LAST, VALIDATION
 
@@ -90,19 +91,11 @@ class Heat:
         return float((normal.sum() - inside.sum()) / (normal.size - inside.size) / inside.mean())
 
 
-def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """Localise with the frozen network, with that at the stop, and with that of the last epoch.
 
-    Parameters
-    ----------
-    benchmark, category : str
-        Of a benchmark with pictures and masks.
-    variant : str
-        How the network is tuned: one of ``finetuning.VARIANTS``.
-    seed : int
-        As in ``finetuning.run``, whose finished trainings in the store are used.
-    profile : str
-    store : Store
+    Needs masks. A variant is how the network is tuned, one of ``finetuning.VARIANTS``; the seed is as there, so that
+    finished trainings in the store are used.
 
     Returns
     -------
@@ -116,15 +109,15 @@ def request(benchmark: str, category: str, variant: str, seed: int, profile: str
     DataError
         If no defect has a mask.
     """
-    sizes = profiles.get(profile)
-    whole = benchmarks.get(benchmark).load(category, sizes.limit)
+    sizes = profiles.get(asked.profile)
+    whole = benchmarks.get(asked.benchmark).load(asked.category, sizes.limit)
     if not whole.annotations.has_masks:
-        raise DataError(f"{benchmark}/{category} has no masks: there is nothing to compare a map with.")
+        raise DataError(f"{asked.benchmark}/{asked.category} has no masks: there is nothing to compare a map with.")
 
     def compute() -> pd.DataFrame:
-        return _rows(whole, variant, seed, sizes, store)
+        return _rows(whole, asked.variant, asked.seed, sizes, store)
 
-    return base.request(STUDY, finetuning.SIZES, whole, variant, seed, sizes, compute)
+    return base.request(STUDY, asked, finetuning.SIZES, whole, sizes, compute)
 
 
 def heat(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> Heat:

@@ -38,6 +38,7 @@ from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, protocol
 from anomaly_transfer.studies.base import Request, Study
 from anomaly_transfer.studies.protocol import Domains
+from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import starts
 
 #: The measure that decides, chosen before any anomaly was looked at: unbiased, bounded, blind to rotation and scale,
@@ -51,17 +52,10 @@ NARROW = 1.0
 ALPHA = 0.05
 
 
-def request(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """How each anomaly class of one category is related to its normal images, as one network sees them.
 
-    Parameters
-    ----------
-    benchmark, category : str
-    start : str
-        One of ``starts.STARTS``.
-    seed : int
-    profile : str
-    store : Store
+    A variant is where the network starts: one of ``starts.STARTS``.
 
     Returns
     -------
@@ -70,23 +64,27 @@ def request(benchmark: str, category: str, start: str, seed: int, profile: str, 
         ``separability`` and ``margin``, each with ``low of`` and ``high of`` it, in the rows of the primary measure
         on images.
     """
-    sizes = profiles.get(profile)
-    domain = protocol.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
+    sizes = profiles.get(asked.profile)
+    domain = protocol.divide(benchmarks.get(asked.benchmark).load(asked.category, sizes.limit), asked.seed)
     others: list[Category] = []
     if isinstance(domain.category.content, Features):
-        if start != "imagenet":
-            raise ValueError(f"{benchmark} gives the features of networks trained on ImageNet only, not of {start!r}.")
-        others = _others(benchmark, category)
+        if asked.variant != "imagenet":
+            raise ValueError(
+                f"{asked.benchmark} gives the features of networks trained on ImageNet only, not of {asked.variant!r}."
+            )
+        others = _others(asked.benchmark, asked.category)
 
     def compute() -> pd.DataFrame:
         if isinstance(domain.category.content, Features):
-            return _of_vectors(domain, others, sizes, seed)
+            return _of_vectors(domain, others, sizes, asked.seed)
         normal = domain.category.images.take(domain.rows(domain.source, NORMAL))
-        network, _ = starts.network(start, sizes, normal, domain.category.input_side(sizes.image_size), seed, store)
-        return _of_images(domain, start, network, sizes, seed, store)
+        network, _ = starts.network(
+            asked.variant, sizes, normal, domain.category.input_side(sizes.image_size), asked.seed, store
+        )
+        return _of_images(domain, asked.variant, network, sizes, asked.seed, store)
 
     settings = (*base.SIZES, "sample", "permutations", "halves")
-    return base.request(STUDY, settings, domain.category, start, seed, sizes, compute, others)
+    return base.request(STUDY, asked, settings, domain.category, sizes, compute, others)
 
 
 @dataclass(frozen=True)

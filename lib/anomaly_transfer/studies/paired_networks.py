@@ -35,18 +35,10 @@ FEWEST = 20
 FURTHER, PHOTOGRAPHS, UNTRAINED = "other normal images", "photographs", "nothing (as it started)"
 
 
-def request(benchmark: str, category: str, start: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """Compare a network trained on normal images with networks trained on something else.
 
-    Parameters
-    ----------
-    benchmark, category : str
-        Of a benchmark with pictures.
-    start : str
-        ``"imagenet"`` or ``"random"``: where all networks start. Each random one has a seed of its own.
-    seed : int
-    profile : str
-    store : Store
+    A variant is where all networks start, ``"imagenet"`` or ``"random"``. Each random one has a seed of its own.
 
     Returns
     -------
@@ -62,12 +54,12 @@ def request(benchmark: str, category: str, start: str, seed: int, profile: str, 
     DataError
         If no class has enough images.
     """
-    sizes = profiles.get(profile)
-    domain = protocol.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
+    sizes = profiles.get(asked.profile)
+    domain = protocol.divide(benchmarks.get(asked.benchmark).load(asked.category, sizes.limit), asked.seed)
 
     def compute() -> pd.DataFrame:
-        curricula = _curricula(domain, sizes.self_supervised_images // 2, seed)
-        rng = np.random.default_rng(seed)
+        curricula = _curricula(domain, sizes.self_supervised_images // 2, asked.seed)
+        rng = np.random.default_rng(asked.seed)
         probes = np.concatenate(
             [rng.permutation(domain.rows(domain.target, name))[: sizes.sample] for name in (NORMAL, *domain.classes)]
         )
@@ -76,9 +68,9 @@ def request(benchmark: str, category: str, start: str, seed: int, profile: str, 
 
         def seen_by(number: int, images_of: Images | None) -> tuple[Backbone, Features]:
             # Networks that share a random start would be alike for that reason alone.
-            network, _ = starts.network(start, sizes, normal, side, seed=1000 * seed + number)
+            network, _ = starts.network(asked.variant, sizes, normal, side, seed=1000 * asked.seed + number)
             if images_of is not None:
-                network, _ = starts.trained(network, sizes, images_of, seed, store)
+                network, _ = starts.trained(network, sizes, images_of, asked.seed, store)
             return network, starts.see(network, images, side, store)
 
         network, reference = seen_by(0, curricula.pop(NORMAL))
@@ -92,7 +84,7 @@ def request(benchmark: str, category: str, start: str, seed: int, profile: str, 
         return pd.DataFrame(rows)
 
     settings = (*base.SIZES, "sample", "permutations", "halves")
-    return base.request(STUDY, settings, domain.category, start, seed, sizes, compute)
+    return base.request(STUDY, asked, settings, domain.category, sizes, compute)
 
 
 def _curricula(domain: Domains, most: int, seed: int) -> dict[str, Images]:

@@ -90,15 +90,7 @@ def experiments(
             several = seeds if entry.seeds == "all" else seeds[:1]
             axes = itertools.product(categories, entry.variants, several, splits if asked.by_split else [""])
             for category, each, seed, split in axes:
-                experiment = Experiment(
-                    study=entry.study,
-                    variant=each,
-                    benchmark=name,
-                    category=category,
-                    split=split,
-                    seed=seed,
-                    profile=profile,
-                )
+                experiment = asked.experiment(name, category, each, seed, profile, split)
                 found[experiment.name] = experiment
     return [
         experiment

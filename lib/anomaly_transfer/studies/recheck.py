@@ -112,8 +112,7 @@ def _weights(backbone: str) -> str | None:
 
 def _moved_with_data(result: Record, store: Store) -> list[str]:
     """Whether sizes or data are no longer as they were."""
-    e = result.experiment
-    asked = studies.get(e.study).asked(e.benchmark, e.category, e.variant, e.seed, e.profile, store, e.split)
+    asked = studies.get(result.experiment.study).asked(result.experiment, store)
     moved = [
         f"{size} {value}, now {asked.settings.get(size)}"
         for size, value in result.settings.items()

@@ -41,23 +41,14 @@ DEFAULT = f"{IMAGENET}-block"
 BATCH = 16
 
 
-def request(benchmark: str, category: str, variant: str, seed: int, profile: str, store: Store) -> Request:
+def request(asked: Experiment, store: Store) -> Request:
     """Train by one variant with few and with all labels, on types that are tested and on others.
+
+    The seed is that of the division, of the labels that are drawn, of which types are left out, and of training. A run
+    that was broken off goes on from the last epoch that the store holds.
 
     Source, target and, where all types are known, the drawn labels are those of the first draw of ``labelled``, but
     pictures are smaller, so that all depths can be trained.
-
-    Parameters
-    ----------
-    benchmark, category : str
-        Of a benchmark with pictures.
-    variant : str
-        One of :data:`VARIANTS`.
-    seed : int
-        Of the division, of the labels that are drawn, of which types are left out, and of training.
-    profile : str
-    store : Store
-        A run that was broken off goes on from the last epoch it holds.
 
     Returns
     -------
@@ -66,20 +57,22 @@ def request(benchmark: str, category: str, variant: str, seed: int, profile: str
         the AUROC of the tested types against normal images with its interval. For :data:`UNSEEN` every other type is
         labelled, and the rest is tested.
     """
-    sizes = profiles.get(profile)
-    domain = protocol.divide(benchmarks.get(benchmark).load(category, sizes.limit), seed)
+    sizes = profiles.get(asked.profile)
+    domain = protocol.divide(benchmarks.get(asked.benchmark).load(asked.category, sizes.limit), asked.seed)
 
     def compute() -> pd.DataFrame:
         types = usable(domain)
-        left_out = types[seed % 2 :: 2]
+        left_out = types[asked.seed % 2 :: 2]
         tasks: list[tuple[str, int, list[str], list[str]]] = [(EXPOSURE, 0, [], types)]
         for k in SHOTS:
             tasks.append((SEEN, k, types, types))
             if len(types) > 1:
                 tasks.append((UNSEEN, k, [name for name in types if name not in left_out], left_out))
-        return pd.DataFrame([row for task in tasks for row in _tested(domain, variant, seed, sizes, store, *task)])
+        return pd.DataFrame(
+            [row for task in tasks for row in _tested(domain, asked.variant, asked.seed, sizes, store, *task)]
+        )
 
-    return base.request(STUDY, SIZES, domain.category, variant, seed, sizes, compute)
+    return base.request(STUDY, asked, SIZES, domain.category, sizes, compute)
 
 
 def trained(
