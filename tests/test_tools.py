@@ -45,7 +45,7 @@ def test_each_notebook_is_well_made(source):
             assert figure["figure"]["caption"]
             assert re.fullmatch(r"fig-[a-z-]+", figure["figure"]["name"])
     headings = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    if not source.stem.startswith("00"):
+    if source.stem != "preface":
         for part in ("**Question.**", "## What we learnt", "## Exercises", "What would surprise you"):
             assert part in headings, part
 
@@ -62,7 +62,7 @@ def typed(tmp_path, monkeypatch):
     (tmp_path / "book" / "claims.yml").write_text("[]")
 
     def check(chapter, allowed="[]"):
-        (tmp_path / "notebooks" / "01_a.py").write_text(chapter)
+        (tmp_path / "notebooks" / "a.py").write_text(chapter)
         (tmp_path / "typed_numbers.yml").write_text(allowed)
         return checker.main()
 
@@ -81,7 +81,7 @@ def typed(tmp_path, monkeypatch):
 )
 def test_a_typed_result_is_found(typed, capsys, chapter):
     assert typed(chapter) == 1
-    assert "notebooks/01_a.py: " in capsys.readouterr().out
+    assert "notebooks/a.py: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_what_is_cited_or_computed_is_no_typed_result(typed, chapter):
 
 def test_a_number_is_allowed_with_a_reason_and_only_where_it_is_needed(typed, capsys):
     chapter = "# %% [markdown]\n# Intervals hold 95 % of draws.\n"
-    assert typed(chapter, "[{where: 01_a, text: 95 % of draws, reason: their level}]") == 0
-    assert typed(chapter, "[{where: 01_a, text: 95 % of draws, reason: ''}]") == 1
-    assert typed(chapter, "[{where: 02_b, text: 95 % of draws, reason: their level}]") == 2
-    assert "nothing needs 02_b" in capsys.readouterr().out
+    assert typed(chapter, "[{where: notebooks/a, text: 95 % of draws, reason: their level}]") == 0
+    assert typed(chapter, "[{where: notebooks/a, text: 95 % of draws, reason: ''}]") == 1
+    assert typed(chapter, "[{where: book/a, text: 95 % of draws, reason: their level}]") == 2
+    assert "nothing needs book/a" in capsys.readouterr().out
 
 
 def test_a_claim_names_its_threshold_and_what_it_quotes_but_no_result(typed, tmp_path, capsys):
@@ -185,7 +185,7 @@ def test_the_address_is_changed_everywhere_by_one_command(tmp_path):
     subprocess.run("git init -q . && git add -A", shell=True, cwd=tmp_path, check=True)
     old = repository.slug(repository.address())
     changed = repository.change("https://github.com/Somebody/another-book", tmp_path)
-    assert {"pyproject.toml", "_config.yml", "README.md", "CITATION.cff", "notebooks/01_data.py"} <= set(changed)
+    assert {"pyproject.toml", "_config.yml", "README.md", "CITATION.cff", "notebooks/data.py"} <= set(changed)
     for name in tracked():
         text = (tmp_path / name).read_bytes().decode("utf-8", errors="ignore")
         assert old not in text, name
@@ -272,4 +272,4 @@ def test_both_ends_of_the_bounds_have_a_job_and_a_target(end):
     planned = subprocess.run(["make", "-nB", end], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert f"-c _bounds/{end}.txt -e" in planned
     assert "pytest -n 2 --dist loadfile" in planned
-    assert f"execute.py 02_frozen smoke _bounds/{end}/02_frozen.ipynb" in planned
+    assert f"execute.py frozen_features smoke _bounds/{end}/frozen_features.ipynb" in planned

@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from anomaly_transfer import benchmarks
 from anomaly_transfer.claims import ledger
 from anomaly_transfer.claims.ledger import Claim, Finding
-from anomaly_transfer.pages import plots
+from anomaly_transfer.pages import plots, verdicts
 from anomaly_transfer.settings import claims_file, results_folder
 
 FOLDER = "book/claims/"
@@ -30,7 +30,7 @@ def show_claim(app: Sphinx, docname: str, source: list[str]) -> None:
     """Replace a stub by the page of its claim."""
     if not docname.startswith(FOLDER):
         return
-    for path in (claims_file(), results_folder() / ledger.VERDICTS, plots.__file__):
+    for path in (claims_file(), results_folder() / ledger.VERDICTS, plots.__file__, verdicts.__file__):
         app.env.note_dependency(str(path))
     # The directive draws anew when the stub has changed, which it never does.
     for drawn in (Path(app.doctreedir).parent / "plot_directive").glob(f"{docname}-*"):
@@ -54,7 +54,7 @@ def page(claim: Claim, finding: Finding) -> str:
         "## What the verdict does not cover",
         claim.limits,
         f"How this is measured is the subject of [](../../notebooks/{claim.chapter}.ipynb); how cases make a verdict "
-        "is said in [](../../notebooks/17_verdicts.ipynb)."
+        "is said in [](../../notebooks/verdicts.ipynb)."
         + (f" `anomaly-transfer claims {claim.id}` computes it again." if finding.cases else ""),
     ]
     return "\n\n".join(parts) + "\n"

@@ -20,7 +20,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from anomaly_transfer import fingerprint
-from anomaly_transfer.pages import executions
+from anomaly_transfer.pages import contents, executions
 from anomaly_transfer.pages.explorers import MIME
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def is_chapter(docname: str) -> bool:
 
 def chapters(env: BuildEnvironment) -> list[str]:
     """All chapters, in order."""
-    return sorted(filter(is_chapter, env.found_docs))
+    return [f"notebooks/{name}" for name in contents.chapters(Path(env.srcdir))]
 
 
 def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -89,7 +89,7 @@ def with_measured(text: str, path: Path) -> str:
 def note_glued(app: Sphinx, docname: str, source: list[str]) -> None:
     """A page that shows numbers of a chapter is rebuilt when that chapter is."""
     for chapter in chapters(app.env):
-        if chapter != docname and f"{Path(chapter).name}.ipynb::" in source[0]:
+        if chapter != docname and re.search(rf"\b{Path(chapter).name}\.ipynb::", source[0]):
             app.env.note_dependency(str(executed_path(app, chapter)))
 
 
@@ -100,6 +100,7 @@ class Executions(SphinxDirective):
         """Write the table as Markdown and parse it."""
         lines = ["| Chapter | Seconds | Peak memory (MB) | Executed (UTC) |", "|---|--:|--:|---|"]
         versions: dict[str, str] = {}
+        self.env.note_dependency(contents.CONTENTS)
         for docname in chapters(self.env):
             path = executed_path(self.env.app, docname)
             self.env.note_dependency(str(path))

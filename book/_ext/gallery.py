@@ -11,6 +11,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from anomaly_transfer.pages import contents
 from executed import chapters, executed_path
 
 logger = logging.getLogger(__name__)
@@ -24,12 +25,16 @@ class Gallery(nodes.General, nodes.Element):
 
 
 class GalleryDirective(SphinxDirective):
-    """``{gallery}`` shows all figures, ``{gallery} fig-x`` that one; the page is made anew when a chapter is."""
+    """``{gallery}`` shows all figures, ``{gallery} fig-x`` that one.
+
+    The page is made anew when a chapter is, and when chapters change places.
+    """
 
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Leave a placeholder."""
+        self.env.note_dependency(contents.CONTENTS)
         for docname in chapters(self.env):
             self.env.note_dependency(str(executed_path(self.env.app, docname)))
         return [Gallery(label=self.arguments[0] if self.arguments else None)]

@@ -13,7 +13,10 @@ import nbformat
 import papermill
 import psutil
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+from anomaly_transfer.pages import contents
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "notebooks"
 CELL_TIMEOUT_S = 6 * 3600
 SHOWN_VERSIONS = (
     "anomaly-transfer",
@@ -70,7 +73,7 @@ def execute(chapter: str, profile: str, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    known = contents.chapters(ROOT)
     if len(sys.argv) != 4 or sys.argv[1] not in known:
         raise SystemExit(f"{__doc__}\nChapters: {', '.join(known)}.")
     try:

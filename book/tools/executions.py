@@ -11,14 +11,15 @@ from pathlib import Path
 import pandas as pd
 
 from anomaly_transfer import profiles
-from anomaly_transfer.pages import executions
+from anomaly_transfer.pages import contents, executions
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def keep(profile: str, root: Path = ROOT) -> pd.DataFrame:
     """Replace the rows of a profile in results/executions.csv by those of the executed copies at hand."""
-    paths = sorted((root / "_executed" / profiles.get(profile).name).glob("*.ipynb"))
+    folder = root / "_executed" / profiles.get(profile).name
+    paths = [path for name in contents.chapters(root) if (path := folder / f"{name}.ipynb").is_file()]
     if not paths:
         raise SystemExit(f"No chapter has been executed with {profile}: make book PROFILE={profile}")
     file = root / "results" / "executions.csv"

@@ -16,6 +16,8 @@ from PIL import Image
 from pptx import Presentation
 from pptx.util import Inches
 
+from anomaly_transfer.pages import contents
+
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT, TOP, MARGIN = 13.33, 7.5, 1.4, 0.4
 TITLE_ONLY = 5
@@ -24,7 +26,7 @@ TITLE_ONLY = 5
 def figures(folder: Path) -> dict[str, tuple[bytes, str]]:
     """Picture and caption of each figure of the executed chapters, by its label."""
     found = {}
-    for path in sorted(folder.glob("*.ipynb")):
+    for path in filter(Path.is_file, (folder / f"{name}.ipynb" for name in contents.chapters(ROOT))):
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             figure = cell["metadata"].get("mystnb", {}).get("figure")
             pictures = [o["data"]["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]

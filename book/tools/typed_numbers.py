@@ -78,11 +78,12 @@ def main() -> int:
     pages += sorted((ROOT / "book" / "parts").glob("*.md"))
     pages += [ROOT / "README.md", ROOT / "book" / "claims.yml"]
     for path in pages:
+        page = path.relative_to(ROOT).with_suffix("").as_posix()
         for number, sentence in (hit for text in prose(path) for hit in found(text)):
             fits = [
                 k
                 for k, entry in enumerate(allowed)
-                if entry["where"] in ("everywhere", path.stem) and entry["text"] in sentence and number in entry["text"]
+                if entry["where"] in ("everywhere", page) and entry["text"] in sentence and number in entry["text"]
             ]
             used |= set(fits)
             if not fits:

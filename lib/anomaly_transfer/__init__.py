@@ -25,7 +25,7 @@ The floor plan, in the way of the data. A package imports from those above it in
 ``claims``
     The ledger of claims, and what the records say of each.
 ``pages``
-    What pages and notebooks show: figures, cards, and what a chapter takes.
+    What pages and notebooks show: figures, cards, what a chapter takes, and the order of the chapters.
 ``app``
     The command line, and a person's own pictures.
 

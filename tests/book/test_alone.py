@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from tests.book.conftest import AS_BUILT, EXECUTED, ROOT
 
-CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+from anomaly_transfer.pages import contents
+
+CHAPTERS = contents.chapters(ROOT)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from tests.book.conftest import EXECUTED
 
 from anomaly_transfer.pages.explorers import MIME
 
-PAGE, LABEL = "notebooks/20_own.html", "fig-own-scores"
+PAGE, LABEL = "notebooks/own_images.html", "fig-own-scores"
 
 
 def behind(chapter, label):
@@ -29,7 +29,7 @@ def opened(tab, address, label):
 
 @pytest.fixture(scope="module")
 def data(site):
-    return behind("20_own", LABEL)
+    return behind("own_images", LABEL)
 
 
 @pytest.fixture(params=["served", "from disk"])
@@ -120,9 +120,9 @@ def test_without_scripts_and_in_print_the_picture_stays(served, browser):
 
 
 def test_a_chosen_comparison_is_the_recorded_one(served, browser):
-    rows = behind("05_hypothesis", "fig-similarity")
+    rows = behind("nearness", "fig-similarity")
     tab = browser.new_page()
-    figure = opened(tab, f"{served}/notebooks/05_hypothesis.html", "fig-similarity")
+    figure = opened(tab, f"{served}/notebooks/nearness.html", "fig-similarity")
     scaled, unscaled = rows[rows["l1"].notna()], rows[rows["l1"].isna()]
     for row in (scaled.iloc[0], scaled.iloc[-1], unscaled.iloc[0]):
         chosen = {"Anomalies": row["case"], "Measure, level": row["view"], "Rival": "materials"}
@@ -148,9 +148,9 @@ def values_told(figure):
 
 
 def test_an_epoch_tells_what_was_measured_in_it(served, browser):
-    rows = behind("09_finetuning", "fig-epochs")
+    rows = behind("finetuning", "fig-epochs")
     tab = browser.new_page()
-    figure = opened(tab, f"{served}/notebooks/09_finetuning.html", "fig-epochs")
+    figure = opened(tab, f"{served}/notebooks/finetuning.html", "fig-epochs")
     slider = figure.get_by_role("slider", name="Epoch")
     for run in rows["run"].unique():
         pictures = set()
@@ -170,9 +170,9 @@ def test_an_epoch_tells_what_was_measured_in_it(served, browser):
 
 
 def test_a_number_of_labels_tells_both_ways(served, browser):
-    rows = behind("14_labels", "fig-labels-slider")
+    rows = behind("labels", "fig-labels-slider")
     tab = browser.new_page()
-    figure = opened(tab, f"{served}/notebooks/14_labels.html", "fig-labels-slider")
+    figure = opened(tab, f"{served}/notebooks/labels.html", "fig-labels-slider")
     slider = figure.get_by_role("slider", name="Step along the axis")
     for case in rows["case"].unique()[:3]:
         figure.get_by_role("combobox", name="Data").select_option(label=case)
@@ -195,6 +195,6 @@ def test_a_number_of_labels_tells_both_ways(served, browser):
     tab.close()
 
 
-@pytest.mark.parametrize("chapter", ["05_hypothesis", "09_finetuning", "14_labels", "20_own"])
+@pytest.mark.parametrize("chapter", ["nearness", "finetuning", "labels", "own_images"])
 def test_an_explorer_is_small(site, chapter):
     assert (site / "_static" / "explorers" / f"{chapter}.js").stat().st_size < 300_000

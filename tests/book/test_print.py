@@ -46,7 +46,7 @@ def test_the_whole_book_is_printed(site, chromium, tmp_path):
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     printed = PdfReader(tmp_path / "book.pdf")
     text = "\n".join(page.extract_text() for page in printed.pages)
-    for page in ("05_hypothesis", "20_own"):
+    for page in ("nearness", "own_images"):
         caption = BeautifulSoup((site / "notebooks" / f"{page}.html").read_text(), "html.parser").find("figcaption")
         assert caption.select_one(".caption-number").get_text().strip() in text
     assert len(printed.outline) > 1, "no chapters to jump to"

@@ -61,18 +61,18 @@ def test_changed_code_reruns_what_uses_it(copy):
     path = copy / "lib" / "anomaly_transfer" / "detectors" / "neighbours.py"
     path.write_text(path.read_text().replace("k: int = 2", "k: int = 3"))
     chapters, site = planned(copy)
-    assert {"01_data", "02_frozen"} <= chapters
-    assert "00_preface" not in chapters
+    assert {"data", "frozen_features"} <= chapters
+    assert "preface" not in chapters
     assert site
 
 
 def test_a_changed_notebook_reruns_itself_alone(copy):
-    path = copy / "notebooks" / "01_data.ipynb"
+    path = copy / "notebooks" / "data.ipynb"
     path.write_text(path.read_text().replace("**Question.**", "**The question.**", 1))
-    assert planned(copy) == ({"01_data"}, True)
+    assert planned(copy) == ({"data"}, True)
 
 
-@pytest.mark.parametrize("page", ["book/glossary.md", "book/parts/ground.md", "notebooks/exercises/01_data.ipynb"])
+@pytest.mark.parametrize("page", ["book/glossary.md", "book/parts/ground.md", "notebooks/exercises/data.ipynb"])
 def test_a_changed_page_rebuilds_the_site_alone(copy, page):
     path = copy / page
     path.write_text(path.read_text().replace(" the ", " one ", 1))
@@ -87,8 +87,8 @@ def test_a_changed_size_reruns_every_chapter(copy):
 
 
 def test_a_failed_chapter_keeps_the_last_good_one(copy):
-    notebook = copy / "notebooks" / "00_preface.ipynb"
-    executed = copy / "_executed" / "smoke" / "00_preface.ipynb"
+    notebook = copy / "notebooks" / "preface.ipynb"
+    executed = copy / "_executed" / "smoke" / "preface.ipynb"
     good = executed.read_bytes()
     notebook.write_text(notebook.read_text().replace("plots.use_style()", "raise RuntimeError('broken on purpose')", 1))
     result = snakemake(copy)
@@ -96,9 +96,9 @@ def test_a_failed_chapter_keeps_the_last_good_one(copy):
     assert "broken on purpose" in result.stdout + result.stderr
     assert executed.read_bytes() == good
     assert (copy / "_site" / "smoke" / "_build" / "html" / "index.html").is_file()
-    assert planned(copy) == ({"00_preface"}, True), "the failed chapter is still stale"
+    assert planned(copy) == ({"preface"}, True), "the failed chapter is still stale"
 
 
 def test_a_deleted_result_is_made_again(copy):
-    (copy / "_executed" / "smoke" / "01_data.ipynb").unlink()
-    assert planned(copy) == ({"01_data"}, True)
+    (copy / "_executed" / "smoke" / "data.ipynb").unlink()
+    assert planned(copy) == ({"data"}, True)

@@ -9,16 +9,22 @@ from urllib.parse import unquote, urlsplit
 from zipfile import ZipFile
 
 import pytest
+import yaml
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from tests.book.conftest import EXECUTED, ROOT, SITE
 
 from anomaly_transfer import benchmarks
 from anomaly_transfer.claims import ledger
+from anomaly_transfer.pages import contents
 
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
-CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-CONTENT = [page for page in PAGES if page.startswith(("book/", "notebooks/"))]
+CHAPTERS = contents.chapters(ROOT)
+#: Old addresses, and the page to which each leads.
+MOVED = yaml.safe_load((ROOT / "book" / "redirects.yml").read_text(encoding="utf-8"))
+CONTENT = [
+    page for page in PAGES if page.startswith(("book/", "notebooks/")) and page.removesuffix(".html") not in MOVED
+]
 
 
 #: Claims' pages come from one template: one each with many cases, with one, and with none is looked at in a browser.
@@ -27,7 +33,7 @@ BROWSED = [
     page
     for page in CONTENT
     if ("/claims/" not in page or Path(page).stem in ("P2d-stand-ins", "P3b-mnist", "P2c-detection"))
-    and ("/exercises/" not in page or Path(page).stem in ("01_data", "16_side"))
+    and ("/exercises/" not in page or Path(page).stem in ("data", "side_by_side"))
 ]
 
 
@@ -92,7 +98,7 @@ def test_figures_are_numbered_and_cells_credit_their_source(site, chapter):
 
 
 def test_every_benchmark_has_its_card(site):
-    page = soup("notebooks/03_benchmarks.html")
+    page = soup("notebooks/benchmarks.html")
     cards = {card.summary.b.get_text(): card for card in page.select(".data-card")}
     assert set(cards) == {benchmarks.get(name).title for name in benchmarks.names()}
     for name in benchmarks.names():
@@ -113,7 +119,7 @@ def test_every_claim_has_its_page(site, claim):
         assert " ".join(said.split()) in text.replace("“", '"').replace("”", '"').replace("’", "'")
     assert len(page.select("article figure img")) == bool(finding.cases)
     assert len(page.select("article tbody tr")) == len(finding.cases)
-    board = soup("notebooks/17_verdicts.html")
+    board = soup("notebooks/verdicts.html")
     assert board.find("a", href=f"../book/claims/{claim.id}.html")
 
 
@@ -133,7 +139,7 @@ def test_every_chapter_opens_on_colab_and_downloads(site):
         links = [tag["href"] for tag in soup(f"notebooks/{chapter}.html").find_all("a", href=True)]
         colab = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{chapter}.ipynb"
         assert colab in links
-        assert any(link.endswith(f"{chapter}.ipynb") and "_sources" in link for link in links)
+        assert any(link.endswith(f"/{chapter}.ipynb") and "_sources" in link for link in links)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS[1:])
@@ -160,7 +166,7 @@ def test_the_gallery_has_every_figure_once(site):
 
 def test_glued_numbers_stand_on_the_landing_page(site):
     text = soup("book/index.html").get_text(" ", strip=True)
-    cells = json.loads((EXECUTED / "01_data.ipynb").read_text())["cells"]
+    cells = json.loads((EXECUTED / "data.ipynb").read_text())["cells"]
     glued = {
         output["metadata"]["scrapbook"]["name"]: output["data"]["application/papermill.record/text/plain"]
         for cell in cells
@@ -181,13 +187,13 @@ def test_the_page_of_executions_lists_every_chapter(site):
 def test_all_executed_notebooks_come_in_one_file(site):
     link = soup("book/executions.html").find("a", string=re.compile("All executed notebooks"))
     with ZipFile(site / "book" / link["href"]) as file:
-        assert sorted(file.namelist()) == [f"executed/{chapter}.ipynb" for chapter in CHAPTERS]
+        assert file.namelist() == [f"executed/{chapter}.ipynb" for chapter in CHAPTERS]
         for name in file.namelist():
             assert file.read(name) == (EXECUTED / Path(name).name).read_bytes()
 
 
 def test_the_first_mention_of_a_term_shows_its_meaning(site):
-    page = soup("notebooks/02_frozen.html")
+    page = soup("notebooks/frozen_features.html")
     links = page.select("article a.term")
     terms = [link.get_text() for link in links]
     assert "AUROC" in terms
@@ -210,7 +216,7 @@ def test_figures_of_a_chapter_are_numbered_without_gaps(site):
 
 
 def test_pictures_of_data_cards_load_when_seen(site):
-    pictures = soup("notebooks/03_benchmarks.html").select(".data-card img")
+    pictures = soup("notebooks/benchmarks.html").select(".data-card img")
     assert pictures
     for picture in pictures:
         assert picture["loading"] == "lazy"
@@ -219,7 +225,7 @@ def test_pictures_of_data_cards_load_when_seen(site):
 
 def test_a_citation_shows_what_it_cites(site):
     titles = [
-        link.get("title", "") for link in soup("notebooks/02_frozen.html").select("article a[href*=bibliography]")
+        link.get("title", "") for link in soup("notebooks/frozen_features.html").select("article a[href*=bibliography]")
     ]
     assert any("EfficientNet" in title for title in titles)
 
@@ -268,6 +274,27 @@ def test_a_page_is_light_and_soon_there(served, browser, page):
     tab.close()
 
 
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_address_leads_to_the_page_without_scripts(site, old):
+    page, there = soup(f"{old}.html"), Path(f"{MOVED[old]}.html")
+    assert page.find("link", rel="canonical")["href"] == there.name
+    assert page.find("meta", {"http-equiv": "refresh"})["content"] == f"0; url={there.name}"
+    assert (site / old).parent / there.name == site / there
+    assert page.title.get_text() == page.a.get_text() == soup(there.as_posix()).h1.find(string=True)
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+@pytest.mark.parametrize("start", ["served", "from disk"])
+def test_an_old_address_is_followed_in_a_browser(site, served, browser, start, scripts):
+    context = browser.new_context(java_script_enabled=scripts)
+    tab, base = context.new_page(), served if start == "served" else site.as_uri()
+    tab.goto(f"{base}/notebooks/09_finetuning.html#fig-epochs")
+    # Without scripts the reader lands at the top of the page.
+    tab.wait_for_url(f"{base}/notebooks/finetuning.html{'#fig-epochs' if scripts else ''}")
+    assert tab.locator("h1").first.inner_text().startswith("Fine-tuning without forgetting")
+    context.close()
+
+
 def test_search_finds_a_term_in_a_notebook(served, browser):
     tab = browser.new_page()
     tab.goto(f"{served}/search.html?q=Mahalanobis")
@@ -278,7 +305,7 @@ def test_search_finds_a_term_in_a_notebook(served, browser):
 
 def test_dark_mode_is_readable(served, browser):
     tab = browser.new_page(color_scheme="dark")
-    tab.goto(f"{served}/notebooks/01_data.html")
+    tab.goto(f"{served}/notebooks/data.html")
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
     ground = tab.evaluate("getComputedStyle(document.querySelector('.bd-article img')).backgroundColor")
     assert ground == "rgb(255, 255, 255)"

@@ -34,7 +34,7 @@ ENTRY = {
     "scope": "every",
     "refuted_by": "a value below",
     "limits": "it is made up",
-    "chapter": "17_verdicts",
+    "chapter": "verdicts",
 }
 
 

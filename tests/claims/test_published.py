@@ -19,7 +19,7 @@ def test_every_number_names_a_source_of_the_bibliography():
 
 
 def test_every_benchmark_is_in_the_bibliography_and_cited_in_its_chapter():
-    chapter = (Path(__file__).parents[2] / "notebooks" / "03_benchmarks.py").read_text(encoding="utf-8")
+    chapter = (Path(__file__).parents[2] / "notebooks" / "benchmarks.py").read_text(encoding="utf-8")
     for name in benchmarks.names():
         key = benchmarks.get(name).citation
         assert f"{{{key}," in BIBLIOGRAPHY, name

@@ -8,10 +8,10 @@ import papermill
 import pytest
 
 from anomaly_transfer import profiles
-from anomaly_transfer.pages import executions
+from anomaly_transfer.pages import contents, executions
 
 ROOT = Path(__file__).parents[2]
-CHAPTERS = [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.py"))]
+CHAPTERS = contents.chapters(ROOT)
 
 
 @pytest.fixture
@@ -32,27 +32,31 @@ def executed(folder, chapter, profile, seconds, memory):
 
 
 def test_what_was_measured_is_read(tmp_path):
-    executed(tmp_path, "01_data", "smoke", 12.6, "1499.7")
-    found = executions.measured(tmp_path / "01_data.ipynb")
+    executed(tmp_path, "data", "smoke", 12.6, "1499.7")
+    found = executions.measured(tmp_path / "data.ipynb")
     assert tuple(found) == executions.COLUMNS
     assert (found["seconds"], found["memory_mb"], found["date"]) == (13, 1500, "2026-11-20")
     for memory in ("-", "NA", None):
-        (tmp_path / "benchmarks" / "01_data.tsv").unlink(missing_ok=True)
-        executed(tmp_path, "01_data", "smoke", 12.6, memory)
-        assert executions.measured(tmp_path / "01_data.ipynb")["memory_mb"] is None
+        (tmp_path / "benchmarks" / "data.tsv").unlink(missing_ok=True)
+        executed(tmp_path, "data", "smoke", 12.6, memory)
+        assert executions.measured(tmp_path / "data.ipynb")["memory_mb"] is None
 
 
 def test_a_profile_is_kept_beside_the_others(tmp_path, keep):
-    for chapter in ("01_data", "02_frozen"):
+    (tmp_path / "_toc.yml").write_text(
+        "chapters: [{file: notebooks/preface}, {file: notebooks/data}, {file: notebooks/benchmarks}]"
+    )
+    for chapter in ("data", "benchmarks", "preface", "of_old"):
         executed(tmp_path / "_executed" / "smoke", chapter, "smoke", 10.0, "1000")
-    executed(tmp_path / "_executed" / "laptop", "01_data", "laptop", 90.0, "2000")
+    executed(tmp_path / "_executed" / "laptop", "data", "laptop", 90.0, "2000")
     (tmp_path / "results").mkdir()
     keep("smoke", tmp_path)
     keep("laptop", tmp_path)
-    (tmp_path / "_executed" / "smoke" / "02_frozen.ipynb").unlink()
+    (tmp_path / "_executed" / "smoke" / "benchmarks.ipynb").unlink()
     keep("smoke", tmp_path)
     rows = pd.read_csv(tmp_path / "results" / "executions.csv")
-    assert sorted(zip(rows["profile"], rows["chapter"], strict=True)) == [("laptop", "01_data"), ("smoke", "01_data")]
+    told = list(zip(rows["profile"], rows["chapter"], strict=True))
+    assert told == [("laptop", "data"), ("smoke", "preface"), ("smoke", "data")], "in the order of the book"
     with pytest.raises(SystemExit, match="make book PROFILE=study"):
         keep("study", tmp_path)
 
@@ -63,17 +67,17 @@ def test_a_notebook_tells_what_it_takes():
         row = rows.loc["laptop", chapter]
         told = executions.told(chapter, "laptop").data
         assert f"took {row['seconds']} s and {row['memory_mb'] / 1000:.1f} GB on {row['machine']}" in told
-    told = executions.told("09_finetuning", "full").data
+    told = executions.told("finetuning", "full").data
     assert "`full` was not measured (with `smoke`" in told or "`full` was not measured (with `laptop`" in told
     with pytest.raises(ValueError, match="profile"):
-        executions.told("09_finetuning", "huge")
+        executions.told("finetuning", "huge")
 
 
 def test_every_chapter_has_been_measured_and_fits_into_eight_gigabytes():
     rows = executions.kept()
     for profile in ("smoke", "laptop"):
         part = rows[rows["profile"] == profile]
-        assert sorted(part["chapter"]) == CHAPTERS
+        assert list(part["chapter"]) == CHAPTERS
         assert part["memory_mb"].max() < 8000
     assert set(rows["profile"]) <= set(profiles.names())
 
@@ -82,7 +86,7 @@ def test_a_parameter_that_no_chapter_has_is_refused(tmp_path):
     """As papermill gives it: it only warns, and the chapter would run with its own."""
     cells = [
         nbformat.v4.new_code_cell('profile = "laptop"', metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell("from anomaly_transfer.pages import executions\nexecutions.told('01_data', profile)"),
+        nbformat.v4.new_code_cell("from anomaly_transfer.pages import executions\nexecutions.told('data', profile)"),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "chapter.ipynb")

@@ -102,7 +102,7 @@ def test_a_type_that_is_left_out_is_in_no_training_set(domain, monkeypatch):
     known = []
     monkeypatch.setattr(linear_probe, "_rows", checked)
     drawn = protocol.drawn
-    monkeypatch.setattr(protocol, "drawn", lambda types, k, rng: (known.append(types), drawn(types, k, rng))[1])
+    monkeypatch.setattr(linear_probe, "drawn", lambda types, k, rng: (known.append(types), drawn(types, k, rng))[1])
     linear_probe.with_labels(domain, features(domain), [noise()], 1, 0)
     names = [{kinds[rows[0]] for rows in types} for types in known]
     assert {frozenset(found) for found in names} == {

@@ -16,6 +16,7 @@ import torch
 from tests.conftest import own_store  # noqa: F401
 from tests.studies.test_protocol import category
 
+from anomaly_transfer import atomic
 from anomaly_transfer.benchmarks.reference import photographs
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.data.images import ImageArray, Images
@@ -385,7 +386,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, normal, held_out, lite0, monke
         raise OSError(28, "No space left on device")
 
     store = Store(tmp_path)
-    monkeypatch.setattr(loop.os, "replace", full)
+    monkeypatch.setattr(atomic.os, "replace", full)
     with pytest.raises(StoreError, match="disk is full"), store.resuming("tunings", "k") as folder:
         tune(normal, held_out, lite0, SIDE, Recipe(epochs=1, batch_size=8), folder)
 

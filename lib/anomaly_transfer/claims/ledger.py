@@ -231,16 +231,16 @@ def judge(claim: Claim, cases: pd.DataFrame) -> Finding:
         Case(case=case, value=_short(value), low=_known(low), high=_known(high), state=claim.state(low, high))
         for case, value, low, high in cases[["case", "value", "low", "high"]].itertuples(index=False)
     ]
-    told = verdict([row.state for row in rows], claim.scope)
+    reached = verdict([row.state for row in rows], claim.scope)
     if len(rows) < 2:
         return Finding(
-            id=claim.id, verdict=told, cases=tuple(rows), **rows[0].model_dump(include={"value", "low", "high"})
+            id=claim.id, verdict=reached, cases=tuple(rows), **rows[0].model_dump(include={"value", "low", "high"})
         )
     values = cases["value"]
     reach = float(values.sem() * student.ppf(0.975, len(values) - 1))
     mean = float(values.mean())
     low, high = max(mean - reach, lowest), min(mean + reach, highest)
-    return Finding(id=claim.id, verdict=told, cases=tuple(rows), value=_short(mean), low=_short(low), high=_short(high))
+    return Finding(id=claim.id, verdict=reached, cases=tuple(rows), value=_short(mean), low=_short(low), high=_short(high))
 
 
 def evaluate(claim: Claim) -> Finding:
@@ -332,17 +332,17 @@ def moved(now: Finding, then: Finding | None, tolerance: float = 1e-3) -> list[s
     """
     if then is None:
         return ["it has no recorded verdict"]
-    told = [] if now.verdict == then.verdict else [f"verdict {then.verdict!r} became {now.verdict!r}"]
+    changes = [] if now.verdict == then.verdict else [f"verdict {then.verdict!r} became {now.verdict!r}"]
     old, new = ({case.case: case for case in finding.cases} for finding in (then, now))
-    told += [f"{name} is new" for name in new if name not in old]
-    told += [f"{name} is gone" for name in old if name not in new]
+    changes += [f"{name} is new" for name in new if name not in old]
+    changes += [f"{name} is gone" for name in old if name not in new]
     for name in old.keys() & new.keys():
         was, became = _numbers(old[name]), _numbers(new[name])
         if old[name].state != new[name].state:
-            told.append(f"{name}: {old[name].state} became {new[name].state}")
+            changes.append(f"{name}: {old[name].state} became {new[name].state}")
         elif not np.allclose(was, became, rtol=tolerance, atol=tolerance, equal_nan=True):
-            told.append(f"{name}: " + " became ".join("{:g} [{:g}, {:g}]".format(*row) for row in (was, became)))
-    return sorted(told)
+            changes.append(f"{name}: " + " became ".join("{:g} [{:g}, {:g}]".format(*row) for row in (was, became)))
+    return sorted(changes)
 
 
 def board(claims: Sequence[Claim], findings: dict[str, Finding]) -> pd.DataFrame:

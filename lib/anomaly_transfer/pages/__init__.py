@@ -1,1 +1,1 @@
-"""What pages and notebooks show: figures, cards, and what a chapter takes."""
+"""What pages and notebooks show: figures, cards, what a chapter takes, and the order of the chapters."""
