@@ -46,7 +46,7 @@ def test_neighbours_are_those_of_pyod():
     train, test = pooled_features(80), pooled_features(40, seed=1, shift=1.0)
     theirs = KNN(n_neighbors=2, method="mean").fit(train["high"]).decision_function(test["high"])
     ours = detectors.make("neighbours@high").fit(train)
-    scale = ours.state_["high/scale"][0]
+    scale = ours.scale_["high"][0]
     assert ours.anomaly_score(test) * scale == pytest.approx(theirs, rel=1e-5)
 
 

@@ -57,7 +57,7 @@ def test_it_is_the_sum_of_its_parts():
         logs.append(np.log(part.anomaly_score(test.select(levels))))
         if levels is maps:
             log_maps.append(np.log(part.anomaly_map(test.select(levels))))
-    centre, spread = detector.state_["centre"], detector.state_["spread"]
+    centre, spread = detector.centre_, detector.spread_
     assert detector.anomaly_score(test) == pytest.approx(((np.column_stack(logs) - centre) / spread).sum(axis=1))
     # Its map adds those of the two that have one.
     heat = sum((one - m) / d for one, m, d in zip(log_maps, centre[1:], spread[1:], strict=True))
@@ -78,8 +78,8 @@ def test_a_few_images_are_enough_to_fit_and_too_few_to_weigh():
     """Weighing takes two images in each of five folds."""
     assert LEAST == 10
     detector = made().fit(both_features(LEAST - 1))
-    assert np.array_equal(detector.state_["spread"], np.ones(3))
-    assert not np.array_equal(made().fit(both_features(LEAST)).state_["spread"], np.ones(3))
+    assert np.array_equal(detector.spread_, np.ones(3))
+    assert not np.array_equal(made().fit(both_features(LEAST)).spread_, np.ones(3))
 
 
 def test_a_copy_of_a_training_image_has_a_score():

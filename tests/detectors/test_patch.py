@@ -55,7 +55,7 @@ def test_another_image_size_is_an_error_where_position_matters():
 
 def test_the_memory_bank_measures_the_distance_to_the_nearest():
     detector = PatchMemoryBank(memory_bank=10**6).fit(map_features(10))
-    bank = detector.state_["bank"]
+    bank = detector.bank_
     assert len(bank) == 10 * 64
     test = map_features(3, seed=1)
     expected = np.linalg.norm(patch_features(test)[..., None, :] - bank, axis=-1).min(axis=-1)
@@ -98,7 +98,7 @@ def test_candidates_are_as_many_of_each_image_rounded_up():
     patches = patch_features(train).reshape(7, 64, -1)
 
     def of_images(**settings):
-        bank = PatchMemoryBank(**settings).fit(train).state_["bank"]
+        bank = PatchMemoryBank(**settings).fit(train).bank_
         return np.bincount(
             [np.flatnonzero((patches == row).all(axis=2).any(axis=1)).item() for row in bank], minlength=7
         )
@@ -108,10 +108,8 @@ def test_candidates_are_as_many_of_each_image_rounded_up():
     assert of_images(candidates=22).tolist() == [4] * 7
     assert of_images(candidates=10**6).tolist() == [64] * 7
     assert of_images(candidates=20, memory_bank=5).sum() == 5
-    assert len(PatchMemoryBank().fit(map_features(60)).state_["bank"]) == 1000
-    banks = [
-        PatchMemoryBank(candidates=20, **seed).fit(train).state_["bank"] for seed in ({}, {"seed": 0}, {"seed": 1})
-    ]
+    assert len(PatchMemoryBank().fit(map_features(60)).bank_) == 1000
+    banks = [PatchMemoryBank(candidates=20, **seed).fit(train).bank_ for seed in ({}, {"seed": 0}, {"seed": 1})]
     assert np.array_equal(banks[0], banks[1])
     assert not np.array_equal(banks[0], banks[2])
 
@@ -129,7 +127,7 @@ def test_two_patches_are_a_memory_and_copies_of_one_are_not():
     with pytest.raises(DataError, match="do not vary"):
         PatchMemoryBank().fit(Features.of(a=image))
     image[1] = 1
-    assert len(PatchMemoryBank().fit(Features.of(a=image)).state_["bank"]) == 2
+    assert len(PatchMemoryBank().fit(Features.of(a=image)).bank_) == 2
 
 
 def test_the_grid_is_that_of_the_level_with_most_positions():

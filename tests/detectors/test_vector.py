@@ -65,7 +65,7 @@ def test_pca_keeps_what_varies():
     plane = rng.normal(size=(100, 2)) @ rng.normal(size=(2, 30)) + 0.01 * rng.normal(size=(100, 30))
     detector = detectors.make("svm-pca").fit(Features.of(**{PIXELS: plane.astype(np.float32)}))
     assert detector.state_["components"].shape == (2, 30)
-    assert detector.state_["support"].shape[1] == 2
+    assert detector.support_vectors_.shape[1] == 2
 
 
 @pytest.mark.parametrize("method", ["pseudo-negatives", "pseudo-negatives-wide"])

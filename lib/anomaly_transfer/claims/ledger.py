@@ -240,7 +240,8 @@ def judge(claim: Claim, cases: pd.DataFrame) -> Finding:
     reach = float(values.sem() * student.ppf(0.975, len(values) - 1))
     mean = float(values.mean())
     low, high = max(mean - reach, lowest), min(mean + reach, highest)
-    return Finding(id=claim.id, verdict=reached, cases=tuple(rows), value=_short(mean), low=_short(low), high=_short(high))
+    numbers = {"value": _short(mean), "low": _short(low), "high": _short(high)}
+    return Finding(id=claim.id, verdict=reached, cases=tuple(rows), **numbers)
 
 
 def evaluate(claim: Claim) -> Finding:

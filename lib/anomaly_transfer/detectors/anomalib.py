@@ -69,7 +69,9 @@ class _Anomalib(Localiser):
         self._restore(model, {name: torch.from_numpy(value) for name, value in self.state_.items()})
         found = self._run(model.eval(), features)
         maps = torch.cat([torch.nn.functional.avg_pool2d(batch.anomaly_map, STRIDE) for batch in found])
-        return torch.cat([batch.pred_score for batch in found]).double().numpy(), maps[:, 0].double().numpy()
+        # One of the models keeps an axis of one channel.
+        scores = torch.cat([batch.pred_score.flatten() for batch in found])
+        return scores.double().numpy(), maps[:, 0].double().numpy()
 
     def _anomaly_map(self, features: Features) -> np.ndarray:
         return self._scored(features)[1]
@@ -79,7 +81,8 @@ class _Anomalib(Localiser):
         results, start = [], 0
         for batch in features.batches():
             arrays = {level: finite(batch[level], "The feature maps", start) for level in self.levels_}
-            given.maps = {level: torch.from_numpy(np.ascontiguousarray(array)) for level, array in arrays.items()}
+            # Its models compute in single precision.
+            given.maps = {name: torch.from_numpy(np.ascontiguousarray(x, np.float32)) for name, x in arrays.items()}
             rows, columns = given.maps[self.levels_[0]].shape[-2:]
             results.append(model(torch.empty(len(batch), 3, STRIDE * rows, STRIDE * columns)))
             start += len(batch)

@@ -9,21 +9,30 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import KFold
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from anomaly_transfer.data.annotations import sealed
 from anomaly_transfer.data.splits import N_FOLDS
 from anomaly_transfer.device import memory_for
 from anomaly_transfer.errors import DataError
+from anomaly_transfer.features import pixels
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.features.inputs import Kind
 
 #: With fewer images no detector is fitted on the others: a fold would have one.
 LEAST = 2 * N_FOLDS
+#: The one level of a plain array, unless it is given to a detector that works on pixels.
+LEVEL = "features"
 
 
 class Detector(BaseEstimator, ABC):
     """An anomaly detector fitted on the features of normal images alone.
+
+    It is a scikit-learn estimator: whatever takes Features takes a plain array as well, of one level, and checks it as
+    scikit-learn does: shape (n_images, n_features), or (n_images, channels, rows, columns) where it works on maps. It
+    scores and does not decide, so it has no ``predict``: a fit on all images says nothing of how large the scores of
+    new ones are, and where to draw the line is left to :func:`threshold`.
 
     Parameters
     ----------
@@ -39,6 +48,8 @@ class Detector(BaseEstimator, ABC):
         Everything that was fitted, so that a model is saved and restored without pickle.
     levels_ : tuple of str
         The levels used.
+    n_features_in_ : int
+        Number of features, or of channels, of these levels together.
     """
 
     kind: ClassVar[Kind]
@@ -47,12 +58,12 @@ class Detector(BaseEstimator, ABC):
     def __init__(self, levels: tuple[str, ...] | None = None):
         self.levels = levels
 
-    def fit(self, features: Features, y: None = None) -> Detector:
+    def fit(self, features: Features | np.ndarray, y: None = None) -> Detector:
         """Fit on normal images.
 
         Parameters
         ----------
-        features : Features
+        features : Features or float array
             Of ``kind``, at least two images, all finite.
         y : None
             Ignored, as in scikit-learn; there is no way to pass labels.
@@ -61,22 +72,27 @@ class Detector(BaseEstimator, ABC):
         ------
         DataError
             If there are fewer than two images, or a value is not finite, or nothing varies.
+        ValueError
+            If scikit-learn refuses an array: it is too short, or not finite, or of another shape.
         """
+        features = self._features(features, fitting=True)
         if len(features) < 2:
             raise DataError(f"{len(features)} training image(s): a detector needs at least 2 normal images.")
         self.levels_ = tuple(self.levels or features.levels)
         what, lower = f"{type(self).__name__} of {len(features)} images", "the image size, or the number of images"
         with sealed(), memory_for(what, lower):
-            self.state_ = self._fit(self._checked(features))
+            features = self._checked(features)
+            self.n_features_in_ = sum(array.shape[1] for array in features.arrays.values())
+            self.state_ = self._fit(features)
         return self
 
-    def anomaly_score(self, features: Features) -> np.ndarray:
+    def anomaly_score(self, features: Features | np.ndarray) -> np.ndarray:
         """How anomalous each image is; higher is more anomalous. Shape (n_images,), float64."""
         check_is_fitted(self, "state_")
         with sealed():
             return self._anomaly_score(self._checked(features))
 
-    def out_of_fold_scores(self, features: Features, seed: int = 0) -> np.ndarray:
+    def out_of_fold_scores(self, features: Features | np.ndarray, seed: int = 0) -> np.ndarray:
         """Scores of normal images, each by a detector fitted on the others (five folds), in no particular order.
 
         Scores of images that were fitted on are too low. The detector itself is fitted on all of them in the end.
@@ -86,6 +102,7 @@ class Detector(BaseEstimator, ABC):
         DataError
             If there are fewer than ten images, or as :meth:`fit`.
         """
+        features = self._features(features, fitting=True)
         if len(features) < LEAST:
             raise DataError(
                 f"{len(features)} image(s): scores by detectors fitted on the others need at least {LEAST}."
@@ -100,9 +117,13 @@ class Detector(BaseEstimator, ABC):
         self.fit(features)
         return np.concatenate(scores)
 
-    def score_samples(self, features: Features) -> np.ndarray:
+    def score_samples(self, features: Features | np.ndarray) -> np.ndarray:
         """scikit-learn's sign of the same: *lower* is more anomalous."""
         return -self.anomaly_score(features)
+
+    def _by_level(self, name: str) -> dict[str, np.ndarray]:
+        """What was fitted at each level, by level."""
+        return {level: self.state_[f"{level}/{name}"] for level in self.levels_}
 
     @abstractmethod
     def _fit(self, features: Features) -> dict[str, np.ndarray]:
@@ -112,8 +133,25 @@ class Detector(BaseEstimator, ABC):
     def _anomaly_score(self, features: Features) -> np.ndarray:
         """Score; higher is more anomalous."""
 
-    def _checked(self, features: Features) -> Features:
-        features = features.select(self.levels_)
+    def _features(self, given: Features | np.ndarray, fitting: bool = False) -> Features:
+        """What was given, as features: an array is one level.
+
+        One that is fitted on says how many features those after it must have.
+        """
+        if isinstance(given, Features):
+            return given
+        array = validate_data(
+            self,
+            given,
+            reset=fitting,
+            dtype=(np.float64, np.float32),
+            allow_nd=not get_tags(self).input_tags.two_d_array,
+            ensure_min_samples=2 if fitting else 1,
+        )
+        return Features.of(**{pixels.LEVEL if self.kind == "pixels" else LEVEL: array})
+
+    def _checked(self, features: Features | np.ndarray) -> Features:
+        features = self._features(features).select(self.levels_)
         expected = 4 if self.kind == "maps" else 2
         for level, array in features.arrays.items():
             if array.ndim != expected:
@@ -141,13 +179,18 @@ class Localiser(Detector):
 
     kind: ClassVar[Kind] = "maps"
 
-    def anomaly_map(self, features: Features) -> np.ndarray:
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def anomaly_map(self, features: Features | np.ndarray) -> np.ndarray:
         """Anomaly score of each patch, shape (n_images, rows, columns), float64."""
         check_is_fitted(self, "state_")
         with sealed():
             return self._anomaly_map(self._checked(features))
 
-    def scored(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+    def scored(self, features: Features | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Anomaly score of each image, shape (n_images,), and its map, as :meth:`anomaly_map` gives it."""
         check_is_fitted(self, "state_")
         with sealed():
@@ -187,7 +230,9 @@ def pixel_scores(patch_map: np.ndarray, image_size: int) -> np.ndarray:
     return gaussian_filter(fine, sigma=max(factor) / 2)
 
 
-def threshold(detector: Detector, features: Features, false_alarm_rate: float, seed: int = 0) -> float | None:
+def threshold(
+    detector: Detector, features: Features | np.ndarray, false_alarm_rate: float, seed: int = 0
+) -> float | None:
     """The score above which an image is called anomalous, from normal images alone.
 
     The (1 - false_alarm_rate) quantile of out-of-fold scores: each normal image is scored by a model fitted

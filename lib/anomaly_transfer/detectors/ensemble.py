@@ -41,6 +41,11 @@ class CombinedDetector(Localiser):
     levels : tuple of str, optional
     memory_bank, candidates, seed
         See :class:`anomaly_transfer.detectors.patch.PatchMemoryBank`.
+
+    Attributes
+    ----------
+    centre_, spread_ : float64 array, shape (3,)
+        :math:`m_j` and :math:`d_j`, in the order of :data:`PARTS`.
     """
 
     kind = "both"
@@ -74,8 +79,16 @@ class CombinedDetector(Localiser):
         self.fit(features)
         return self._weighed
 
+    @property
+    def centre_(self) -> np.ndarray:
+        return self.state_["centre"]
+
+    @property
+    def spread_(self) -> np.ndarray:
+        return self.state_["spread"]
+
     def _scored(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
-        centre, spread, parts = self.state_["centre"], self.state_["spread"], self._restored()
+        centre, spread, parts = self.centre_, self.spread_, self._restored()
         scores, heat = [], []
         for batch in features.batches(16):
             logs, maps = _evidence(parts, batch)
@@ -103,8 +116,8 @@ class CombinedDetector(Localiser):
             part.levels_ = tuple(level for level in self.levels_ if _is_seen(part, level))
         return parts
 
-    def _checked(self, features: Features) -> Features:
-        features = features.select(self.levels_)
+    def _checked(self, features: Features | np.ndarray) -> Features:
+        features = self._features(features).select(self.levels_)
         whole = {level.endswith(MAP) for level in features.levels} == {True, False}
         if not whole or any(a.ndim != (4 if level.endswith(MAP) else 2) for level, a in features.arrays.items()):
             raise DataError(

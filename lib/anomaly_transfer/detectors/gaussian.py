@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import chi2
+from sklearn.utils.validation import check_is_fitted
 
 from anomaly_transfer.detectors.base import Detector, finite
 from anomaly_transfer.errors import DataError
@@ -225,6 +226,14 @@ class GaussianDetector(Detector):
         One of :data:`COVARIANCES`.
     components : str
         One of :data:`COMPONENTS`.
+
+    Attributes
+    ----------
+    mean_ : dict of level name to float64 array, shape (d,)
+    whitening_ : dict of level name to float64 array, shape (k, d)
+        See :func:`fit_gaussian`; k is d unless some of the ``components`` are left out.
+    precision_ : dict of level name to float64 array, shape (d, d)
+        Inverse covariance, of rank k.
     """
 
     kind = "pooled"
@@ -251,12 +260,26 @@ class GaussianDetector(Detector):
             state[f"{level}/mean"], state[f"{level}/whitening"] = mean, whitening
         return state
 
-    def level_distances(self, features: Features) -> np.ndarray:
+    @property
+    def mean_(self) -> dict[str, np.ndarray]:
+        return self._by_level("mean")
+
+    @property
+    def whitening_(self) -> dict[str, np.ndarray]:
+        return self._by_level("whitening")
+
+    @property
+    def precision_(self) -> dict[str, np.ndarray]:
+        return {level: whitening.T @ whitening for level, whitening in self.whitening_.items()}
+
+    def level_distances(self, features: Features | np.ndarray) -> np.ndarray:
         """Mahalanobis distance at each level, shape (n_images, n_levels)."""
-        columns = []
+        check_is_fitted(self, "state_")
+        features = self._checked(features)
+        mean, whitening, columns = self.mean_, self.whitening_, []
         for level in self.levels_:
             x = finite(features[level].astype(np.float64), f"Level {level!r}")
-            columns.append(mahalanobis(x, self.state_[f"{level}/mean"], self.state_[f"{level}/whitening"]))
+            columns.append(mahalanobis(x, mean[level], whitening[level]))
         return np.column_stack(columns)
 
     def _anomaly_score(self, features: Features) -> np.ndarray:

@@ -23,6 +23,11 @@ class NeighboursDetector(Detector):
     levels : tuple of str, optional
     k : int
         Number of neighbours; at most one fewer than there are training images is used.
+
+    Attributes
+    ----------
+    scale_ : dict of level name to float array, shape (1,)
+        The mean distance of the normal images to their k nearest neighbours.
     """
 
     kind = "pooled"
@@ -42,13 +47,17 @@ class NeighboursDetector(Detector):
             state[f"{level}/normal"], state[f"{level}/scale"] = x, own.mean(keepdims=True).ravel()
         return state
 
+    @property
+    def scale_(self) -> dict[str, np.ndarray]:
+        return self._by_level("scale")
+
     def _anomaly_score(self, features: Features) -> np.ndarray:
         total = np.zeros(len(features))
         for level in self.levels_:
-            normal, scale = self.state_[f"{level}/normal"], self.state_[f"{level}/scale"]
+            normal = self.state_[f"{level}/normal"]
             index = NearestNeighbors(n_neighbors=min(self.k, len(normal))).fit(normal)
             distances, _ = index.kneighbors(finite(features[level], f"Level {level!r}"))
-            total += distances.mean(axis=1) / scale
+            total += distances.mean(axis=1) / self.scale_[level]
         return total
 
 

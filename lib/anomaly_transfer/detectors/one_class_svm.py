@@ -30,6 +30,11 @@ class SVMDetector(JoinedDetector):
         Upper bound of the share of training images on the wrong side, 0..1.
     sharpness : float
         Gamma as a multiple of ``"scale"``.
+
+    Attributes
+    ----------
+    support_vectors_ : float64 array, shape (n_support_vectors, d)
+        Of the joined features.
     """
 
     def __init__(
@@ -50,8 +55,12 @@ class SVMDetector(JoinedDetector):
             "gamma": np.array([gamma]),
         }
 
+    @property
+    def support_vectors_(self) -> np.ndarray:
+        return self.state_["support"]
+
     def _scored(self, x: np.ndarray) -> np.ndarray:
-        likeness = rbf_kernel(x, self.state_["support"], gamma=float(self.state_["gamma"][0]))
+        likeness = rbf_kernel(x, self.support_vectors_, gamma=float(self.state_["gamma"][0]))
         return self.state_["rho"][0] - likeness @ self.state_["weights"]
 
 

@@ -104,6 +104,11 @@ class PatchMemoryBank(Localiser):
     candidates : int
         Random patches among which to choose.
     seed : int
+
+    Attributes
+    ----------
+    bank_ : float32 array, shape (at most memory_bank, channels of all levels)
+        The patches kept.
     """
 
     def __init__(
@@ -131,10 +136,14 @@ class PatchMemoryBank(Localiser):
             raise DataError("The training images do not vary: are they copies of one image, or of one colour?")
         return {"bank": bank}
 
+    @property
+    def bank_(self) -> np.ndarray:
+        return self.state_["bank"]
+
     def _anomaly_map(self, features: Features) -> np.ndarray:
         patches = patch_features(features)
         flat = patches.reshape(-1, patches.shape[-1])
-        _, distance = pairwise_distances_argmin_min(flat, self.state_["bank"])
+        _, distance = pairwise_distances_argmin_min(flat, self.bank_)
         return distance.astype(np.float64).reshape(patches.shape[:3])
 
 

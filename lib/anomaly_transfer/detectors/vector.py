@@ -67,10 +67,10 @@ class JoinedDetector(Detector):
             joined = joined @ state["components"].T
         return state | self._fitted(joined)
 
-    def joined(self, features: Features) -> np.ndarray:
+    def joined(self, features: Features | np.ndarray) -> np.ndarray:
         """The vectors that are worked on, float64, shape (n_images, d)."""
         check_is_fitted(self, "state_")
-        x = self._standardised(features.select(self.levels_), self.state_)
+        x = self._standardised(self._checked(features), self.state_)
         return x @ self.state_["components"].T if "components" in self.state_ else x
 
     def _anomaly_score(self, features: Features) -> np.ndarray:
