@@ -31,8 +31,9 @@ import pandas as pd
 from IPython.display import Markdown
 from PIL import Image
 
+import anomaly_transfer as at
 from anomaly_transfer import profiles
-from anomaly_transfer.app import example, inspection, models
+from anomaly_transfer.app import example
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.metrics import decision
 from anomaly_transfer.pages import executions, explorers, plots
@@ -95,7 +96,7 @@ figure = plots.image_sheet(
 # [](side_by_side.ipynb) is fitted on `train/good` alone, and no label is used but to count how well it did.
 
 # %%
-report = inspection.evaluate_folder(
+report = at.evaluate(
     folder, work / "report", "combined", settings.backbone, settings.image_size
 )
 scores = pd.read_csv(work / "report" / "scores.csv")
@@ -151,18 +152,24 @@ figure = plots.image_sheet(
 # ## Keep it, and use it tomorrow
 #
 # A fitted detector is two files without any code in them (and a hidden list of them, by which the program knows its own files and writes over no others). `anomaly-transfer fit FOLDER --out model` writes them, and `anomaly-transfer score model NEW_PICTURES` uses them: today,
-# tomorrow, on another machine. Here, with the test pictures that have a crack (the first four are shown):
+# tomorrow, on another machine.
+#
+# In Python it is as short, and images may be arrays from a camera as well as files. With the import and the report above, these are the ten lines of [the package](../book/api.md), whose
+# page explains each name. New are the test pictures that have a crack (the first four are shown):
 
 # %%
-model, _ = inspection.fit_folder(
-    folder, "combined", settings.backbone, settings.image_size
-)
+normal = at.read_images(folder / "train" / "good")
+model = at.fit(normal, "combined", settings.backbone, settings.image_size)
 model.save(work / "model")
-new, _ = inspection.score_images(
-    models.load(work / "model"), folder / "test" / example.DEFECTS[0]
-)
-new["image"] = [Path(path).name for path in new["image"]]
-new.head(4).round(2)
+
+# %%
+new = at.read_images(folder / "test" / example.DEFECTS[0])
+model = at.load(work / "model")
+scored = pd.DataFrame({"picture": [path.name for path in new.paths]})
+scored["score"] = model.score(new)
+scored["alarm"] = model.predict(new)
+maps = model.heat_map(new)
+scored.head(4).round(2)
 
 # %% [markdown]
 # ## Four mistakes

@@ -6,7 +6,7 @@ import torch
 from tests.fake_device import NAME, FakeDevice
 
 from anomaly_transfer import detectors, device, profiles
-from anomaly_transfer.app.inspection import evaluate_folder
+from anomaly_transfer.app.inspection import evaluate
 from anomaly_transfer.errors import DeviceError
 from anomaly_transfer.features import extraction
 from anomaly_transfer.networks import backbones
@@ -99,7 +99,7 @@ def test_a_detector_gives_the_same_on_another_device(method, tiny, stores, monke
 
 
 def test_a_folder_is_evaluated_on_another_device(mvtec_folder, tmp_path, away):
-    report = evaluate_folder(mvtec_folder, tmp_path / "report", "gaussian", "efficientnet_lite0", 64)
+    report = evaluate(mvtec_folder, tmp_path / "report", "gaussian", "efficientnet_lite0", 64)
     assert np.isfinite(report["metrics"]["all"]["auroc"]["value"])
 
 

@@ -58,6 +58,21 @@ def test_with_entries_counts_every_detector(monkeypatch):
     assert fp.code_hash("anomaly_transfer.studies.detection") == alone
 
 
+def test_what_the_face_hands_on_counts_where_it_is_imported_itself_and_nowhere_else(monkeypatch):
+    assert not [name for name in fp.import_closure("anomaly_transfer.data.images") if ".app" in name]
+    sources = (
+        "import anomaly_transfer as at",
+        "from anomaly_transfer import fit",
+        "from anomaly_transfer import store",
+    )
+    modules = [fp.imported_modules(source, packages=False) for source in sources]
+    before = [fp.code_hash(*found, with_entries=True) for found in modules]
+    original = fp._hash_of
+    monkeypatch.setattr(fp, "_hash_of", lambda name: "changed" if name.endswith("app.models") else original(name))
+    after = [fp.code_hash(*found, with_entries=True) for found in modules]
+    assert [old != new for old, new in zip(before, after, strict=True)] == [True, True, False]
+
+
 def test_unknown_module_is_an_error():
     with pytest.raises(ModuleNotFoundError, match="nowhere"):
         fp.code_hash("anomaly_transfer.nowhere")

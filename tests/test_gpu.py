@@ -11,7 +11,7 @@ import torch
 from tests.test_device import STUDIES
 
 from anomaly_transfer import device, provenance
-from anomaly_transfer.app.inspection import evaluate_folder
+from anomaly_transfer.app.inspection import evaluate
 from anomaly_transfer.features.extraction import forward_function
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import detection, recheck
@@ -101,7 +101,7 @@ def test_a_folder_on_a_card(mvtec_folder, tmp_path, monkeypatch):
     found = []
     for name in ("cpu", "cuda"):
         monkeypatch.setenv(device.VARIABLE, name)
-        report = evaluate_folder(
+        report = evaluate(
             mvtec_folder, tmp_path / name, "combined", "efficientnet_lite0", 96, store=Store(tmp_path / f"s-{name}")
         )
         found.append(report["metrics"]["all"]["auroc"]["value"])

@@ -30,11 +30,48 @@ The floor plan, in the way of the data. A package imports from those above it in
     The command line, and a person's own pictures.
 
 Beside them stand the modules that all use: ``errors``, ``settings`` (where things lie), ``profiles`` (how large
-experiments
-are), ``device``, ``fingerprint`` and ``code_used`` (what a result depends on), ``provenance``, ``atomic`` (whole or not
-at all) and ``store`` (computed once).
+experiments are), ``device``, ``fingerprint`` and ``code_used`` (what a result depends on), ``provenance``, ``atomic``
+(whole or not at all) and ``store`` (computed once).
+
+What one needs for images of one's own is handed on here: ``import anomaly_transfer as at``, then ``at.fit(images)``.
+Each name is imported when it is asked for, since torch takes seconds.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anomaly_transfer.app.images import read_images as read_images
+    from anomaly_transfer.app.inspection import evaluate as evaluate
+    from anomaly_transfer.app.models import Model as Model
+    from anomaly_transfer.app.models import fit as fit
+    from anomaly_transfer.app.models import load as load
+    from anomaly_transfer.app.tasks import Task as Task
+    from anomaly_transfer.app.tasks import load_benchmark as load_benchmark
+    from anomaly_transfer.data.images import Images as Images
 
 __version__ = version("anomaly-transfer")
+
+#: Where the names come from that are handed on.
+_HOMES = {
+    "Images": "data.images",
+    "Model": "app.models",
+    "Task": "app.tasks",
+    "evaluate": "app.inspection",
+    "fit": "app.models",
+    "load": "app.models",
+    "load_benchmark": "app.tasks",
+    "read_images": "app.images",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

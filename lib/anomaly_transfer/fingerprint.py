@@ -105,7 +105,8 @@ def code_hash(*modules: str, with_entries: bool = False) -> str:
     """One hash over the syntax trees of ``modules`` and of all they import from this package.
 
     Registries (packages whose ``__init__`` looks for its modules) import their entries by name at run time, so
-    adding a benchmark, a detector or a study leaves the hash of every other one as it was.
+    adding a benchmark, a detector or a study leaves the hash of every other one as it was. So does the face of this
+    package, whose entries are the modules that its names come from.
 
     Parameters
     ----------
@@ -171,6 +172,8 @@ def _ignored(name: str) -> bool:
 
 
 def _entries(module: str) -> list[str]:
+    if module == PACKAGE:
+        return sorted(imported_modules(module_source(module), module))
     path = module_path(module)
     if path.name != "__init__.py" or "iter_modules(__path__)" not in module_source(module):
         return []
@@ -200,13 +203,22 @@ def module_source(module: str) -> str:
 
 @cache
 def _imports_of(module: str) -> frozenset[str]:
-    return frozenset(imported_modules(module_source(module), module))
+    return frozenset(imported_modules(_executed(module), module))
 
 
 @cache
 def _named(module: str) -> frozenset[str]:
     """What a module imports under its own name, or something of: not the packages in which that lies."""
-    return frozenset(imported_modules(module_source(module), module, packages=False))
+    return frozenset(imported_modules(_executed(module), module, packages=False))
+
+
+def _executed(module: str) -> str:
+    """The source of a module without what only a type checker reads."""
+    tree = ast.parse(module_source(module))
+    tree.body = [
+        node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+    ]
+    return ast.unparse(tree)
 
 
 @cache

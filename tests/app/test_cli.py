@@ -166,6 +166,25 @@ def test_evaluate_fit_and_score(run, mvtec_folder, tmp_path):
     assert "6 images" in result.stdout
 
 
+def test_score_draws_heat_maps_of_new_images(run, mvtec_folder, tmp_path):
+    new, size = mvtec_folder / "test" / "hole", ("--image-size", "64")
+    for method in ("patch-memory", "gaussian"):
+        assert run("fit", mvtec_folder, "--out", tmp_path / method, "--method", method, *size).returncode == 0
+    words = ("--out", tmp_path / "scores.csv", "--heat-maps", tmp_path / "maps")
+    result = run("score", tmp_path / "gaussian", new, *words)
+    assert result.returncode == 1
+    assert "gaussian gives one score an image and no heat map" in result.stderr
+    assert not (tmp_path / "scores.csv").exists()
+    assert not (tmp_path / "maps").exists()
+    result = run("score", tmp_path / "patch-memory", new, *words)
+    assert result.returncode == 0, result.stderr
+    assert f"Heat maps: {tmp_path / 'maps'}" in result.stdout
+    assert sorted(path.name for path in (tmp_path / "maps").glob("*.png")) == [f"{n:03}.png.png" for n in range(6)]
+    result = run("score", tmp_path / "patch-memory", new / "000.png", *words, "--force")
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in (tmp_path / "maps").glob("*.png")] == ["000.png.png"]
+
+
 def test_check_tells_facts_then_warnings_and_whether_a_folder_can_be_used(run, mvtec_folder, tmp_path):
     result = run("check", mvtec_folder)
     assert result.returncode == 0

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from anomaly_transfer.app import example, folder_check, inspection, models
+from anomaly_transfer.app.images import read_images
 from anomaly_transfer.benchmarks.folder import survey, survey_training
 from anomaly_transfer.errors import DataError
 
@@ -232,7 +233,7 @@ def test_warnings_masks_and_notes_stand_in_the_report(small, tmp_path, store):
     (small / "test" / "good").rename(small / "test" / "OK")
     (small / "ground_truth" / "hole" / "000_mask.png").unlink()
     out = tmp_path / "report"
-    inspection.evaluate_folder(small, out, "gaussian", LITE0, 64, store=store)
+    inspection.evaluate(small, out, "gaussian", LITE0, 64, store=store)
     report = json.loads((out / "report.json").read_text())
     html = (out / "report.html").read_text()
     assert "The file format alone" in report["warnings"][0]
@@ -246,7 +247,7 @@ def test_images_that_differ_in_their_suffix_have_a_heat_map_each(small, tmp_path
     hole = small / "test" / "hole"
     Image.open(small / "test" / "good" / "000.png").save(hole / "000.bmp")
     (small / "test" / "good" / "000.png").rename(small / "test" / "good" / ("x" * 250 + ".png"))
-    inspection.evaluate_folder(small, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
+    inspection.evaluate(small, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
     maps = sorted((tmp_path / "out" / "heat_maps").rglob("*.png"))
     assert len(maps) == 13
     assert {"000.png.png", "000.bmp.png"} <= {path.name for path in maps}
@@ -258,7 +259,7 @@ def test_strange_classes_and_names_do_not_lose_the_run(small, tmp_path, store, n
         pytest.skip("only on Linux a file's name may be any bytes")
     shutil.copytree(small / "test" / "good", small / "test" / name)
     (small / "train" / "good" / "000.png").rename(small / "train" / "good" / f"{name}.png")
-    report = inspection.evaluate_folder(small, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+    report = inspection.evaluate(small, tmp_path / "out", "gaussian", LITE0, 64, store=store)
     assert (tmp_path / "out" / "report.html").is_file()
     assert report["counts"]["hole"] == 6
     if name.isprintable():
@@ -276,11 +277,11 @@ def deepened(path, bits):
 
 def test_a_kept_model_reads_new_images_as_those_it_was_fitted_on(small, tmp_path, store):
     images = [*pictures(small), *pictures(small, part="train")]
-    plain = inspection.evaluate_folder(small, tmp_path / "plain", "gaussian", LITE0, 64, store=store)
+    plain = inspection.evaluate(small, tmp_path / "plain", "gaussian", LITE0, 64, store=store)
     Image.new("L", (64, 64), 255).save(small / "test" / "hole" / "white.png")
     for path in [*images, small / "test" / "hole" / "white.png"]:
         deepened(path, 12)
-    report = inspection.evaluate_folder(small, tmp_path / "deep", "gaussian", LITE0, 64, store=store)
+    report = inspection.evaluate(small, tmp_path / "deep", "gaussian", LITE0, 64, store=store)
     assert report["model"]["bit_depth"] == 12
     assert "of 16 bits 12 are used: 4095 is read as white" in report["data"]["pixels"]
     scores = [pd.read_csv(tmp_path / name / "scores.csv").set_index("id")["score"] for name in ("plain", "deep")]
@@ -295,6 +296,8 @@ def test_a_kept_model_reads_new_images_as_those_it_was_fitted_on(small, tmp_path
     deepened(dark, 9)
     table, skipped = inspection.score_images(models.load(tmp_path / "model"), dark, store)
     assert "The images use 10 of 16 bits, the model was fitted on 12" in " ".join(skipped.values())
+    assert read_images(dark).bit_depth == 10
+    assert models.load(tmp_path / "model").score(read_images(dark), store) == pytest.approx(table["score"])
 
 
 def test_why_nothing_can_be_scored_is_said(small, tmp_path, store):
@@ -304,7 +307,7 @@ def test_why_nothing_can_be_scored_is_said(small, tmp_path, store):
     with pytest.raises(
         DataError, match=r"nothing to score\. Not used: 12 \.heic: .* plug-in of Pillow: save it as PNG"
     ):
-        inspection.evaluate_folder(small, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+        inspection.evaluate(small, tmp_path / "out", "gaussian", LITE0, 64, store=store)
     with pytest.raises(DataError, match=r"no image that can be read\. Not used: 12 \.heic: .* plug-in of Pillow"):
         inspection.score_images(model, small / "test", store)
 

@@ -24,7 +24,7 @@ def folder(mvtec_folder, tmp_path):
 
 def test_a_folder_becomes_a_report(folder, tmp_path, store):
     out = tmp_path / "report"
-    report = inspection.evaluate_folder(folder, out, "patch-memory", LITE0, 64, store=store)
+    report = inspection.evaluate(folder, out, "patch-memory", LITE0, 64, store=store)
     assert report == json.loads((out / "report.json").read_text())
     assert report["counts"] == {"normal": 6, "hole": 6}
     assert report["metrics"]["hole"]["auroc"]["value"] > 0.9
@@ -43,12 +43,12 @@ def test_a_folder_becomes_a_report(folder, tmp_path, store):
 
 def test_a_mistyped_method_leaves_the_earlier_report(folder, tmp_path, store):
     out = tmp_path / "report"
-    inspection.evaluate_folder(folder, out, "patch-memory", LITE0, 64, store=store)
+    inspection.evaluate(folder, out, "patch-memory", LITE0, 64, store=store)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="patch-memry"):
-        inspection.evaluate_folder(folder, out, "patch-memry", LITE0, 64, store=store)
+        inspection.evaluate(folder, out, "patch-memry", LITE0, 64, store=store)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    inspection.evaluate_folder(folder, out, "gaussian", LITE0, 64, store=store)
+    inspection.evaluate(folder, out, "gaussian", LITE0, 64, store=store)
     assert not (out / "heat_maps").exists(), "maps of another detector"
 
 
@@ -56,7 +56,7 @@ def test_without_labels_it_scores_anyway(folder, tmp_path, store):
     shutil.rmtree(folder / "ground_truth")
     for number, path in enumerate(sorted((folder / "test").glob("*/*.png"))):
         path.rename(folder / "test" / f"{number}.png")
-    report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+    report = inspection.evaluate(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
     assert report["metrics"] == report["localisation"] == {}
     assert report["counts"] == {"unlabelled": 12}
     assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 12
@@ -64,7 +64,7 @@ def test_without_labels_it_scores_anyway(folder, tmp_path, store):
 
 def test_skipped_files_are_reported(folder, tmp_path, store):
     (folder / "test" / "hole" / "bad <b>.png").write_text("x")
-    report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+    report = inspection.evaluate(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
     assert len(report["skipped"]) == 1
     html = (tmp_path / "out" / "report.html").read_text()
     assert "1 file(s) skipped" in html
@@ -76,23 +76,23 @@ def test_an_output_folder_with_other_things_is_left_alone(folder, tmp_path, stor
     out.mkdir()
     (out / "thesis.txt").write_text("x")
     with pytest.raises(DataError, match="choose another --out"):
-        inspection.evaluate_folder(tmp_path / "not even looked at", out, "gaussian", LITE0, 64, store=store)
+        inspection.evaluate(tmp_path / "not even looked at", out, "gaussian", LITE0, 64, store=store)
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
 
 
 def test_an_earlier_report_is_replaced(folder, tmp_path, store):
     for seed in (0, 1):
-        report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, seed, store)
+        report = inspection.evaluate(folder, tmp_path / "out", "gaussian", LITE0, 64, seed, store)
     assert report["model"]["seed"] == 1
 
 
 def test_notes_in_a_report_stop_the_next_one_before_any_work_and_are_kept(folder, tmp_path, store):
     out = tmp_path / "report"
-    inspection.evaluate_folder(folder, out, "patch-memory", LITE0, 64, store=store)
+    inspection.evaluate(folder, out, "patch-memory", LITE0, 64, store=store)
     (out / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match=r"\(notes.txt\)"):
-        inspection.evaluate_folder(tmp_path / "not even looked at", out, "gaussian", LITE0, 64, store=store)
-    inspection.evaluate_folder(folder, out, "gaussian", LITE0, 64, store=store, force=True)
+        inspection.evaluate(tmp_path / "not even looked at", out, "gaussian", LITE0, 64, store=store)
+    inspection.evaluate(folder, out, "gaussian", LITE0, 64, store=store, force=True)
     assert (out / "notes.txt").read_text() == "mine"
     assert not (out / "heat_maps").exists()
 
@@ -110,7 +110,7 @@ def test_no_name_loses_a_run(folder, tmp_path, store, method):
     shutil.rmtree(folder / "ground_truth")
     (folder / "test" / "good" / NAMES[4]).write_text("no image")
     out = tmp_path / "out"
-    report = inspection.evaluate_folder(folder, out, method, LITE0, 64, store=store)
+    report = inspection.evaluate(folder, out, method, LITE0, 64, store=store)
     text = [printable(name) for name in NAMES]
     assert report["counts"] == {"normal": 6} | dict.fromkeys(text, 1)
     assert report == json.loads((out / "report.json").read_text())
@@ -126,7 +126,7 @@ def test_no_name_loses_a_run(folder, tmp_path, store, method):
 def test_the_same_name_with_two_suffixes_has_two_heat_maps(folder, tmp_path, store):
     with Image.open(folder / "test" / "good" / "000.png") as picture:
         picture.save(folder / "test" / "hole" / "000.bmp")
-    inspection.evaluate_folder(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
+    inspection.evaluate(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
     pictures = {path.name: path.read_bytes() for path in (tmp_path / "out" / "heat_maps" / "test" / "hole").iterdir()}
     assert len(pictures) == 7
     assert pictures["000.png.png"] != pictures["000.bmp.png"]
@@ -145,7 +145,7 @@ def test_names_that_are_no_text_can_be_scored(folder, tmp_path, store):
 def test_an_interval_needs_a_few_images_of_each_kind(folder, tmp_path, store, kind, kept, few):
     for path in sorted((folder / "test" / kind).iterdir())[kept:]:
         path.unlink()
-    report = inspection.evaluate_folder(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
+    report = inspection.evaluate(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
     found = report["metrics"]["hole"]["auroc"]
     assert (found["low"] is None) == (found["high"] is None) == few
     words = "too few images for an interval"
@@ -155,7 +155,7 @@ def test_an_interval_needs_a_few_images_of_each_kind(folder, tmp_path, store, ki
 
 
 def test_the_report_of_a_perfect_ranking_says_how_little_few_images_tell(folder, tmp_path, store):
-    report = inspection.evaluate_folder(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
+    report = inspection.evaluate(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
     found = report["metrics"]["hole"]
     assert inspection.shown(found["auroc"]) == "1.000 [0.541, 1.000]"
     assert found["auroc"]["low"] == pytest.approx(0.025 ** (1 / 6))
@@ -164,7 +164,7 @@ def test_the_report_of_a_perfect_ranking_says_how_little_few_images_tell(folder,
 
 
 def test_the_report_says_what_the_threshold_promises(folder, tmp_path, store):
-    report = inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+    report = inspection.evaluate(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
     assert report["promise"] in (tmp_path / "out" / "report.html").read_text()
     assert report["model"]["false_alarm_bound"] == decision.false_alarm_bound(14, 0.05)
 
@@ -172,7 +172,7 @@ def test_the_report_says_what_the_threshold_promises(folder, tmp_path, store):
 def test_long_pictures_stay_long(folder, tmp_path, store):
     with Image.open(folder / "test" / "hole" / "000.png") as picture:
         picture.resize((256, 64)).save(folder / "test" / "hole" / "000.png")
-    inspection.evaluate_folder(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
+    inspection.evaluate(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
     with Image.open(tmp_path / "out" / "heat_maps" / "test" / "hole" / "000.png.png") as picture:
         assert picture.size == (2 * 128 + 4, 32)
 
@@ -180,7 +180,7 @@ def test_long_pictures_stay_long(folder, tmp_path, store):
 def test_nothing_to_score_is_a_clear_error(folder, tmp_path, store):
     shutil.rmtree(folder / "test")
     with pytest.raises(DataError, match="nothing to score"):
-        inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+        inspection.evaluate(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
 
 
 def test_copies_of_one_training_image_are_a_clear_error(folder, tmp_path, store):
@@ -188,7 +188,7 @@ def test_copies_of_one_training_image_are_a_clear_error(folder, tmp_path, store)
     for path in good[1:]:
         shutil.copy(good[0], path)
     with pytest.raises(DataError, match="do not vary"):
-        inspection.evaluate_folder(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
+        inspection.evaluate(folder, tmp_path / "out", "gaussian", LITE0, 64, store=store)
 
 
 def test_fit_then_score_new_images(folder, tmp_path, store):
@@ -226,6 +226,6 @@ def test_pixel_scores_stay_where_the_patch_is():
 def test_copies_of_training_images_in_the_test_are_reported(folder, tmp_path, store):
     shutil.copy(folder / "train" / "good" / "003.png", folder / "test" / "good" / "copy.png")
     out = tmp_path / "report"
-    report = inspection.evaluate_folder(folder, out, "gaussian", LITE0, 64, store=store)
+    report = inspection.evaluate(folder, out, "gaussian", LITE0, 64, store=store)
     assert report["duplicates"] == ["test/good/copy.png"]
     assert "1 test image(s) are copies of training images" in (out / "report.html").read_text()

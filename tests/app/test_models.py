@@ -8,6 +8,8 @@ from tests.conftest import features_of_kind
 
 from anomaly_transfer import atomic, detectors
 from anomaly_transfer.app import models
+from anomaly_transfer.app.images import read_images
+from anomaly_transfer.data.images import read_mask, resize_mask
 from anomaly_transfer.detectors import base
 from anomaly_transfer.errors import DataError, StoreError, WeightsError
 from anomaly_transfer.metrics import decision
@@ -15,13 +17,11 @@ from anomaly_transfer.metrics import decision
 
 @pytest.mark.parametrize("method", sorted(detectors.methods()))
 def test_a_kept_model_scores_as_before(method, some_images, store, tmp_path):
-    model, features = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
-    model.save(tmp_path / "model")
-    again = models.load(tmp_path / "model")
+    model = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
+    model.save(str(tmp_path / "model"))
+    again = models.load(str(tmp_path / "model"))
     assert again.description == model.description
-    assert np.array_equal(
-        again.detector.anomaly_score(again.features(some_images, store)), model.detector.anomaly_score(features)
-    )
+    assert np.array_equal(again.score(some_images, store), model.score(some_images, store))
     written = {path.name: path.stat().st_mode for path in (tmp_path / "model").iterdir()}
     assert set(written) == {"model.json", "model.safetensors", atomic.LIST}
     assert len(set(written.values())) == 1, "one of them can be read by fewer people"
@@ -37,10 +37,46 @@ def test_each_image_passes_the_network_once_whatever_a_detector_sees(some_images
     assert sorted(read) == list(range(len(some_images)))
 
 
+def test_above_the_threshold_an_image_is_called_anomalous(mvtec_folder, some_images, store):
+    model = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
+    images = read_images(mvtec_folder / "test")
+    flagged, scores = model.predict(images, store), model.score(images, store)
+    assert flagged.dtype == bool
+    assert 0 < flagged.sum() < len(images)
+    assert scores[flagged].min() > model.threshold >= scores[~flagged].max()
+
+
+def test_without_a_threshold_nothing_is_called_anomalous(some_images, store):
+    model = models.fit(some_images[:9], "gaussian", "efficientnet_lite0", 64, store=store)
+    assert model.threshold is None
+    with pytest.raises(DataError, match=r"no threshold: too few training images to set a threshold \(10 are needed\)"):
+        model.predict(some_images, store)
+
+
+@pytest.mark.parametrize("method", detectors.localising())
+def test_a_heat_map_is_hottest_on_the_defect(method, mvtec_folder, some_images, store):
+    model = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
+    maps = model.heat_map(read_images(mvtec_folder / "test" / "hole"), store)
+    assert maps.shape == (6, 64, 64)
+    masks = [read_mask(path) for path in sorted((mvtec_folder / "ground_truth" / "hole").iterdir())]
+    for heat, mask in zip(maps, masks, strict=True):
+        where = resize_mask(mask, (64, 64))
+        assert heat[where].mean() > heat[~where].mean()
+
+
+def test_a_method_that_does_not_localise_names_those_that_do(some_images, store):
+    model = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
+    with pytest.raises(
+        ValueError, match=r"gaussian gives one score an image and no heat map; these do: .*patch-memory"
+    ):
+        model.heat_map(some_images, store)
+
+
 @pytest.mark.parametrize("method", ["gaussian", "patch-memory"])
 def test_the_model_is_fitted_on_all_images_after_the_threshold(method, some_images, store):
-    model, features = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
-    assert model.description.threshold is not None
+    model = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
+    assert model.threshold is not None
+    features = model.features(some_images, store)
     fresh = detectors.make(method, seed=0).fit(features)
     assert np.array_equal(model.detector.anomaly_score(features), fresh.anomaly_score(features))
 
@@ -83,19 +119,19 @@ def test_so_many_images_are_enough():
 
 
 def test_a_model_says_what_its_threshold_promises(some_images, store):
-    found = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)[0].description
+    found = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store).description
     assert found.false_alarm_bound == decision.false_alarm_bound(14, 0.05)
     assert "5% of new normal images; 14 images promise that it flags at most 30% (with 95% confidence)" in found.promise
     assert "these are few: from 129 on" in found.promise
     many = found.model_copy(update={"n_training_images": 129})
     assert "few" not in many.promise
-    few = models.fit(some_images.take(range(9)), "gaussian", "efficientnet_lite0", 64, store=store)[0].description
+    few = models.fit(some_images.take(range(9)), "gaussian", "efficientnet_lite0", 64, store=store).description
     assert (few.threshold, few.false_alarm_bound) == (None, None)
     assert few.promise == "too few training images to set a threshold (10 are needed)"
 
 
 def test_half_a_model_is_a_clear_error(some_images, store, tmp_path):
-    model, _ = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
+    model = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
     model.save(tmp_path / "model")
     whole = (tmp_path / "model" / models.ARRAYS).read_bytes()
     (tmp_path / "model" / models.ARRAYS).write_bytes(whole[:100])
@@ -106,7 +142,7 @@ def test_half_a_model_is_a_clear_error(some_images, store, tmp_path):
 
 
 def test_other_weights_are_refused(some_images, store, tmp_path):
-    model, _ = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
+    model = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
     model.description = model.description.model_copy(update={"weights_sha256": "0" * 64})
     model.save(tmp_path / "model")
     with pytest.raises(WeightsError, match="other weights"):
@@ -137,7 +173,7 @@ def swapped(folder):
 )
 def test_a_model_that_was_tampered_with_is_one_line(some_images, store, tmp_path, damage, message):
     for name, method in (("model", "gaussian"), ("other", "neighbours")):
-        models.fit(some_images, method, "efficientnet_lite0", 64, store=store)[0].save(tmp_path / name)
+        models.fit(some_images, method, "efficientnet_lite0", 64, store=store).save(tmp_path / name)
     damage(tmp_path / "model")
     with pytest.raises(StoreError, match=message) as found:
         models.load(tmp_path / "model")
@@ -145,13 +181,13 @@ def test_a_model_that_was_tampered_with_is_one_line(some_images, store, tmp_path
 
 
 def test_a_threshold_of_your_own_may_stand_in_the_description(some_images, store, tmp_path):
-    models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)[0].save(tmp_path / "model")
+    models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store).save(tmp_path / "model")
     changed(tmp_path / "model", threshold=7.0)
-    assert models.load(tmp_path / "model").description.threshold == 7.0
+    assert models.load(tmp_path / "model").threshold == 7.0
 
 
 def test_a_full_disk_leaves_the_earlier_model(some_images, store, tmp_path):
-    model, _ = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
+    model = models.fit(some_images, "gaussian", "efficientnet_lite0", 64, store=store)
     model.save(tmp_path / "model")
     before = (tmp_path / "model" / models.ARRAYS).read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -199,9 +199,9 @@ def test_patch_detectors_find_levels_in_every_family(family):
 def test_patch_detectors_can_be_fitted_on_a_network_without_stages_of_strides_8_and_16(name, some_images, monkeypatch):
     backbone = with_random_weights(name)
     monkeypatch.setattr(backbones, "load", lambda name: backbone)
-    model, features = models.fit(some_images, "patch-shared", name)
-    assert features.levels == model.description.levels == map_levels(backbone)
-    assert np.isfinite(model.description.threshold)
+    model = models.fit(some_images, "patch-shared", name)
+    assert model.features(some_images).levels == model.description.levels == map_levels(backbone)
+    assert np.isfinite(model.threshold)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import itertools
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import anomaly_transfer as at
 from anomaly_transfer import profiles
+from anomaly_transfer.app import DEFAULT_BACKBONE, DEFAULT_METHOD
 from anomaly_transfer.errors import AnomalyTransferError, DataError
 
 if TYPE_CHECKING:
@@ -23,9 +26,6 @@ store_app = typer.Typer(no_args_is_help=True, help="Look at, or clear, what has 
 app.add_typer(store_app, name="store")
 records_app = typer.Typer(no_args_is_help=True, help="Look at recorded runs, or compare fresh ones with them.")
 app.add_typer(records_app, name="records")
-
-DEFAULT_METHOD = "combined"
-DEFAULT_BACKBONE = "efficientnet_lite0"
 
 Method = Annotated[str, typer.Option(help="Detector, optionally with levels: gaussian@stage6.")]
 Network = Annotated[str, typer.Option(help="efficientnet_lite0/1/2 or any timm model whose weights can be had.")]
@@ -272,9 +272,9 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Fit on your own normal images, score the others, and write a report."""
-    from anomaly_transfer.app.inspection import evaluate_folder, shown
+    from anomaly_transfer.app.inspection import shown
 
-    report = evaluate_folder(folder, out, method, backbone, image_size, seed, force=force)
+    report = at.evaluate(folder, out, method, backbone, image_size, seed, force=force)
     for name, metrics in report["metrics"].items():
         if "auroc" in metrics:
             typer.echo(f"{name}: AUROC {shown(metrics['auroc'])}")
@@ -320,20 +320,27 @@ def score(
     model: Annotated[Path, typer.Argument(help="A folder that `fit` wrote.")],
     images: Annotated[Path, typer.Argument(help="An image, or a folder of images at any depth.")],
     out: Annotated[Path, typer.Option(help="Table of scores: a new file.")] = Path("scores.csv"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    heat_maps: Annotated[Path | None, typer.Option(help="Folder for one picture an image, its heat map on it.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file if it is there; write into a folder as `fit` does.")
+    ] = False,
     device: Device = None,
 ) -> None:
     """Score new images with a kept model."""
     from anomaly_transfer import atomic
-    from anomaly_transfer.app import models
     from anomaly_transfer.app.inspection import score_images
 
-    with atomic.writing(out, force) as made:
-        table, skipped = score_images(models.load(model), images)
+    with (
+        atomic.writing(out, force) as made,
+        atomic.replacing(heat_maps, force) if heat_maps else nullcontext() as pictures,
+    ):
+        table, skipped = score_images(at.load(model), images, heat_maps=pictures)
         table.to_csv(made, index=False)
     _report_skipped(skipped)
     flagged = f", {int(table['anomalous'].sum())} above the threshold" if "anomalous" in table else ""
     typer.echo(f"Scores: {out} ({len(table)} images{flagged})")
+    if heat_maps:
+        typer.echo(f"Heat maps: {heat_maps}")
 
 
 @store_app.command("size")

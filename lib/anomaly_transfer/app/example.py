@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from anomaly_transfer import atomic
-from anomaly_transfer.app.inspection import evaluate_folder
+from anomaly_transfer.app.inspection import evaluate
 from anomaly_transfer.data import synthetic
 from anomaly_transfer.data.annotations import NORMAL
 from anomaly_transfer.errors import DataError
@@ -173,7 +173,7 @@ def consequences(
     folder : Path
         That :func:`write` wrote; it stays as it is.
     method, backbone, image_size, store
-        See :func:`anomaly_transfer.app.inspection.evaluate_folder`.
+        See :func:`anomaly_transfer.app.inspection.evaluate`.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def consequences(
 
     def evaluated(place: Path) -> pd.DataFrame:
         with TemporaryDirectory() as out:
-            evaluate_folder(place, Path(out), method, backbone, image_size, store=store)
+            evaluate(place, Path(out), method, backbone, image_size, store=store)
             return pd.read_csv(Path(out) / "scores.csv")
 
     right, rows = evaluated(folder), []

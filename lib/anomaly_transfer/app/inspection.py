@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from anomaly_transfer import atomic
-from anomaly_transfer.app import folder_check, models
+from anomaly_transfer.app import DEFAULT_BACKBONE, DEFAULT_METHOD, folder_check, models
 from anomaly_transfer.app.models import Model
 from anomaly_transfer.benchmarks.base import Category
 from anomaly_transfer.benchmarks.folder import UNLABELLED, Survey, printable, survey, survey_images, survey_training
 from anomaly_transfer.data.annotations import NORMAL
-from anomaly_transfer.data.images import ImageFiles, Images
+from anomaly_transfer.data.images import Images
 from anomaly_transfer.detectors.base import Localiser, pixel_scores
 from anomaly_transfer.errors import DataError, EvaluationError
 from anomaly_transfer.fingerprint import digest
@@ -40,11 +40,11 @@ N_BOOTSTRAP = 1000
 FEW = 4
 
 
-def evaluate_folder(
-    folder: Path,
-    out: Path,
-    method: str,
-    backbone: str,
+def evaluate(
+    folder: str | Path,
+    out: str | Path,
+    method: str = DEFAULT_METHOD,
+    backbone: str = DEFAULT_BACKBONE,
     image_size: int | None = None,
     seed: int = 0,
     store: Store | None = None,
@@ -55,6 +55,17 @@ def evaluate_folder(
     Written: ``scores.csv``, ``report.json``, ``report.html`` and, for a method that localises, one picture an image
     in ``heat_maps/``. Metrics appear where the test images have labels (and masks).
 
+    Parameters
+    ----------
+    folder : path
+        Holds ``train/good``, ``test/good`` and ``test/DEFECT``, and optionally ``ground_truth/DEFECT``.
+    out : path
+        A new folder, an empty one, or one that holds an earlier report.
+    method, backbone, image_size, seed, store
+        See :func:`fit`.
+    force : bool
+        Whether ``out`` may hold something else, which then stays.
+
     Returns
     -------
     dict
@@ -63,15 +74,15 @@ def evaluate_folder(
     Raises
     ------
     DataError
-        If the folder has another layout, or there is nothing to score; and what
-        :func:`anomaly_transfer.atomic.replacing` raises, which ``force`` is explained in.
+        If the folder has another layout, or there is nothing to learn from or to score, or ``out`` holds something
+        else or cannot be written; it is then as it was before.
     """
-    with atomic.replacing(out, force) as made:
+    with atomic.replacing(Path(out), force) as made:
         return _evaluate(folder, made, method, backbone, image_size, seed, store)
 
 
 def _evaluate(
-    folder: Path, out: Path, method: str, backbone: str, image_size: int | None, seed: int, store: Store | None
+    folder: str | Path, out: Path, method: str, backbone: str, image_size: int | None, seed: int, store: Store | None
 ) -> dict:
     found = survey(folder)
     category, checked = found.category(), folder_check.check(found)
@@ -80,12 +91,8 @@ def _evaluate(
     if not len(test):
         raise DataError(f"{folder} has no images under test/: nothing to score.{found.unused}")
     train_images, test_images = category.images.take(train), category.images.take(test)
-    model, _ = models.fit(train_images, method, backbone, image_size, seed, store)
-    scored = _score(model, test_images, store)
-    table = everything.iloc[test].reset_index(drop=True)
-    table["score"] = scored.scores
-    if model.description.threshold is not None:
-        table["anomalous"] = table["score"] > model.description.threshold
+    model = models.fit(train_images, method, backbone, image_size, seed, store)
+    table, maps = _scored(model, test_images, everything.iloc[test].reset_index(drop=True), store)
     report = {
         "folder": category.name,
         "model": model.description.model_dump(mode="json"),
@@ -97,18 +104,28 @@ def _evaluate(
         "skipped": category.skipped,
         "duplicates": checked.duplicates,
         "metrics": _metrics(table, seed),
-        "localisation": _localisation(category, test, scored.maps, model.description.image_size, seed),
+        "localisation": _localisation(category, test, maps, model.description.image_size, seed),
         "provenance": {"versions": versions(), "hardware": hardware(), "date": now()},
     }
-    pictures = _write_heat_maps(out, test_images, table["id"], scored.maps, model.description.image_size)
+    pictures = _write_heat_maps(out / "heat_maps", test_images, table["id"], maps, model.description.image_size)
     table.drop(columns=["group", "grade", "part"]).to_csv(out / "scores.csv", index=False)
     (out / "report.html").write_text(_html(report, table, pictures), encoding="utf-8")
     (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
-def score_images(model: Model, source: Path, store: Store | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
+def score_images(
+    model: Model, source: str | Path, store: Store | None = None, heat_maps: Path | None = None
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Score one image, or all images at any depth below a folder, with a kept model.
+
+    Parameters
+    ----------
+    model : Model
+    source : path
+    store : Store, optional
+    heat_maps : Path, optional
+        A folder for one picture an image, beside itself with its heat map laid over.
 
     Returns
     -------
@@ -119,27 +136,29 @@ def score_images(model: Model, source: Path, store: Store | None = None) -> tupl
     ------
     DataError
         If there is nothing to score.
+    ValueError
+        If there are to be heat maps, and the model's method does not localise.
     """
+    if heat_maps is not None:
+        _ = model.localiser  # said before any work
     found, bit_depth = survey_images(source), model.description.bit_depth
-    paths, skipped = tuple(found.files["path"]), found.skipped
-    if not paths:
-        raise DataError(f"{printable(source)} holds no image that can be read.{found.unused}")
+    skipped = found.skipped
     if found.bit_depth != bit_depth and found.files["largest"].any():
         skipped[printable(source)] = (
             f"The images use {found.bit_depth} of 16 bits, the model was fitted on {bit_depth} and reads them so: if "
             "they are of another camera or program, fit again."
         )
-    table = pd.DataFrame({"image": [printable(path) for path in paths]})
-    table["score"] = _score(model, ImageFiles(paths, bit_depth), store).scores
-    if model.description.threshold is not None:
-        table["anomalous"] = table["score"] > model.description.threshold
+    images = replace(found.images("test"), bit_depth=bit_depth)
+    table, maps = _scored(model, images, pd.DataFrame({"image": [printable(path) for path in images.paths]}), store)
+    if heat_maps is not None:
+        _write_heat_maps(heat_maps, images, found.files["id"], maps, model.description.image_size)
     return table, skipped
 
 
 def fit_folder(
-    folder: Path,
-    method: str,
-    backbone: str,
+    folder: str | Path,
+    method: str = DEFAULT_METHOD,
+    backbone: str = DEFAULT_BACKBONE,
     image_size: int | None = None,
     seed: int = 0,
     store: Store | None = None,
@@ -158,22 +177,20 @@ def fit_folder(
     found = survey_training(folder)
     if found.problem:
         raise DataError(found.problem)
-    model, _ = models.fit(found.images("train"), method, backbone, image_size, seed, store)
-    return model, found
+    return models.fit(found.images("train"), method, backbone, image_size, seed, store), found
 
 
-@dataclass
-class _Scored:
-    scores: np.ndarray
-    maps: list[np.ndarray] | None
-
-
-def _score(model: Model, images: Images, store: Store | None) -> _Scored:
-    features = model.features(images, store)
-    if not isinstance(model.detector, Localiser):
-        return _Scored(model.detector.anomaly_score(features), None)
-    scores, maps = model.detector.scored(features)
-    return _Scored(scores, list(maps))
+def _scored(
+    model: Model, images: Images, table: pd.DataFrame, store: Store | None
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """The table with ``score`` and, if there is a threshold, ``anomalous``; and maps, if the detector localises."""
+    features, maps = model.features(images, store), None
+    if isinstance(model.detector, Localiser):
+        scores, maps = model.detector.scored(features)
+    else:
+        scores = model.detector.anomaly_score(features)
+    table = table.assign(score=scores)
+    return table if model.threshold is None else table.assign(anomalous=scores > model.threshold), maps
 
 
 def _metrics(table: pd.DataFrame, seed: int) -> dict[str, dict[str, dict]]:
@@ -209,7 +226,7 @@ def shown(value: dict[str, float | None]) -> str:
 
 
 def _localisation(
-    category: Category, test: np.ndarray, maps: list[np.ndarray] | None, image_size: int, seed: int
+    category: Category, test: np.ndarray, maps: np.ndarray | None, image_size: int, seed: int
 ) -> dict[str, dict]:
     """Pixel metrics at the network's input size, over normal images and those with a mask; empty without masks."""
     if maps is None or not category.annotations.has_masks:
@@ -223,15 +240,15 @@ def _localisation(
 
 
 def _write_heat_maps(
-    out: Path, images: Images, ids: pd.Series, maps: list[np.ndarray] | None, image_size: int
+    folder: Path, images: Images, ids: pd.Series, maps: np.ndarray | None, image_size: int
 ) -> list[str]:
-    """One picture an image, all on one colour scale; returns their addresses, relative to ``out``."""
+    """One picture an image, all on one colour scale; returns their addresses, seen from where the folder lies."""
     if maps is None:
         return []
-    low, high = np.min([patches.min() for patches in maps]), np.max([patches.max() for patches in maps])
+    low, high = maps.min(), maps.max()
     addresses = []
     for name, image, patches in zip(ids, (images[index] for index in range(len(images))), maps, strict=True):
-        path = out / "heat_maps" / f"{name}.png"
+        path = folder / f"{name}.png"
         if len(path.name.encode()) > LONGEST_NAME:
             path = path.with_name(f"{digest(name)}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -239,7 +256,7 @@ def _write_heat_maps(
         while path.exists():
             path = path.with_stem(f"{path.stem}+")
         plots.overlay(image, pixel_scores(patches, image_size), low, high).save(path)
-        addresses.append(quote(path.relative_to(out).as_posix()))
+        addresses.append(quote(path.relative_to(folder.parent).as_posix()))
     return addresses
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from anomaly_transfer import atomic, detectors
-from anomaly_transfer.data.images import Images
-from anomaly_transfer.detectors.base import LEAST, Detector, threshold
+from anomaly_transfer.app import DEFAULT_BACKBONE, DEFAULT_METHOD
+from anomaly_transfer.app.images import Given, as_images
+from anomaly_transfer.data.images import ImageFiles
+from anomaly_transfer.detectors.base import LEAST, Detector, Localiser, pixel_scores, threshold
 from anomaly_transfer.errors import DataError, StoreError, WeightsError
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.features.inputs import levels_of, view
@@ -84,32 +86,113 @@ class Description(BaseModel):
 class Model:
     """A detector with the backbone and image size it was fitted on, and its threshold.
 
+    Made by :func:`fit` and :func:`load`. What its methods take as ``images`` is what :func:`fit` takes. Features are
+    kept in ``store``, by default the user's, so that they are extracted once.
+
     Attributes
     ----------
     detector : Detector
     backbone : Backbone
     description : Description
+        Everything but the arrays, as it stands in ``model.json``.
     """
 
     detector: Detector
     backbone: Backbone
     description: Description
 
-    def features(self, images: Images, store: Store | None = None) -> Features:
-        """Features of images as this model's detector needs them."""
-        kind, size = self.detector.kind, self.description.image_size
-        levels = self.description.levels if kind == "maps" else None
-        return view(kind, images, self.backbone, size, store or Store(), levels)
+    @property
+    def threshold(self) -> float | None:
+        """The score above which an image is called anomalous; None if the training images were too few to set one."""
+        return self.description.threshold
 
-    def save(self, folder: Path, force: bool = False) -> None:
-        """Write the two files, both or none; the folder is made, and may hold an earlier model.
+    @property
+    def localiser(self) -> Localiser:
+        """The detector, if it says where.
+
+        Raises
+        ------
+        ValueError
+            If it gives one score an image; the message lists the methods that localise.
+        """
+        if not isinstance(self.detector, Localiser):
+            raise ValueError(
+                f"{self.description.method} gives one score an image and no heat map; these do: "
+                f"{', '.join(detectors.localising())}."
+            )
+        return self.detector
+
+    def score(self, images: Given, store: Store | None = None) -> np.ndarray:
+        """How anomalous each image is; higher is more anomalous.
+
+        Returns
+        -------
+        float array, shape (n_images,)
+        """
+        return self.detector.anomaly_score(self.features(images, store))
+
+    def predict(self, images: Given, store: Store | None = None) -> np.ndarray:
+        """Whether each image is anomalous: its score lies above the threshold.
+
+        Returns
+        -------
+        bool array, shape (n_images,)
 
         Raises
         ------
         DataError
-            As :func:`anomaly_transfer.atomic.replacing`, which ``force`` is explained in.
+            If the model has no threshold.
         """
-        with atomic.replacing(folder, force) as made:
+        if self.threshold is None:
+            raise DataError(f"The model has no threshold: {self.description.promise}.")
+        return self.score(images, store) > self.threshold
+
+    def heat_map(self, images: Given, store: Store | None = None) -> np.ndarray:
+        """Where each image is anomalous: a score for each pixel of the network's input.
+
+        Returns
+        -------
+        float array, shape (n_images, image_size, image_size)
+            The whole image, whatever its shape, as a square.
+
+        Raises
+        ------
+        ValueError
+            If the method does not localise; the message lists those that do.
+        """
+        maps = self.localiser.anomaly_map(self.features(images, store))
+        return np.stack([pixel_scores(patches, self.description.image_size) for patches in maps])
+
+    def features(self, images: Given, store: Store | None = None) -> Features:
+        """Features of images as this model's detector needs them; files are read with the bit depth it was fitted on.
+
+        Returns
+        -------
+        Features
+        """
+        images = as_images(images)
+        if isinstance(images, ImageFiles):
+            images = replace(images, bit_depth=self.description.bit_depth)
+        kind, size = self.detector.kind, self.description.image_size
+        levels = self.description.levels if kind == "maps" else None
+        return view(kind, images, self.backbone, size, store or Store(), levels)
+
+    def save(self, folder: str | Path, force: bool = False) -> None:
+        """Write ``model.json`` and ``model.safetensors``, both or none.
+
+        Parameters
+        ----------
+        folder : path
+            A new folder, an empty one, or one that holds an earlier model.
+        force : bool
+            Whether it may hold something else, which then stays.
+
+        Raises
+        ------
+        DataError
+            If the folder holds something else, or cannot be written; it is then as it was before.
+        """
+        with atomic.replacing(Path(folder), force) as made:
             self.write(made)
 
     def write(self, folder: Path) -> None:
@@ -131,30 +214,45 @@ class Model:
 
 
 def fit(
-    images: Images,
-    method: str,
-    backbone: str,
+    images: Given,
+    method: str = DEFAULT_METHOD,
+    backbone: str = DEFAULT_BACKBONE,
     image_size: int | None = None,
     seed: int = 0,
     store: Store | None = None,
-) -> tuple[Model, Features]:
+) -> Model:
     """Fit a detector on normal images and set its threshold.
 
     Parameters
     ----------
-    images : Images
-        Normal images only.
+    images : Images, uint8 array or sequence of them
+        Normal images only: what :func:`read_images` or a benchmark gives; one array, shape (n, height, width) grey or
+        (n, height, width, 3) RGB; or one array an image, each of its own size. Two at least; ten for a threshold.
     method : str
-        See :func:`anomaly_transfer.detectors.make`.
+        A detector, optionally restricted to levels of the network: ``gaussian@stage6``.
     backbone : str
-        See :func:`anomaly_transfer.networks.backbones.load`.
+        ``efficientnet_lite0``, ``1`` or ``2``, or any model of timm whose weights can be had.
     image_size : int, optional
         Side of the network's input, pixels; default: the backbone's own.
+    seed : int
+        Of what is random in the detector, and of the folds by which the threshold is set.
+    store : Store, optional
+        Where features are kept; default: the user's.
 
     Returns
     -------
-    the model, and the features of ``images``
+    Model
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two images, or one cannot be read, or nothing varies in them.
+    ValueError
+        If there is no such method; the message lists those that are.
+    WeightsError
+        If the backbone's weights cannot be had.
     """
+    images = as_images(images)
     network = backbones.load(backbone)
     detector = detectors.make(method, seed=seed)
     description = Description(
@@ -178,11 +276,19 @@ def fit(
         detector.fit(features)
     else:
         description.false_alarm_bound = false_alarm_bound(len(images), FALSE_ALARM_RATE)
-    return model, features
+    return model
 
 
 def load(folder: str | Path) -> Model:
-    """Load a model that :meth:`Model.save` wrote.
+    """Load a model that :meth:`Model.save` or ``anomaly-transfer fit`` wrote.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    Model
 
     Raises
     ------

@@ -226,15 +226,18 @@ def survey_images(source: str | Path) -> Survey:
     Raises
     ------
     DataError
-        If there is no such file or folder.
+        If there is no such file or folder, or no image in it that can be read.
     """
     source = Path(source)
     if not source.exists():
         raise DataError(f"There is no file or folder {printable(source)}.")
-    look = _Look(source)
+    look = _Look(source if source.is_dir() else source.parent)
     # A file that is named by itself is tried, whatever its suffix.
     look.add("test", UNLABELLED, look.inside(source) if source.is_dir() else [source])
-    return look.survey()
+    found = look.survey()
+    if found.files.empty:
+        raise DataError(f"{printable(source)} holds no image that can be read.{found.unused}")
+    return found
 
 
 def has_layout(folder: Path) -> bool:

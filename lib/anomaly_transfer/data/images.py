@@ -260,13 +260,22 @@ class Images(Sequence):
     Attributes
     ----------
     bit_depth : int
-        See :func:`read_image`.
+        How many bits those pixels use that are stored with 16: the largest value they can have is read as white.
     """
 
     bit_depth: int = BIT_DEPTHS[-1]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Images:
-        """The subset at some rows, as of ``Features``."""
+        """The subset at some rows.
+
+        Parameters
+        ----------
+        rows : int array
+
+        Returns
+        -------
+        Images
+        """
         return self[rows]  # type: ignore[call-overload]
 
     @cached_property

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
-from anomaly_transfer.detectors.base import Detector
+from anomaly_transfer.detectors.base import Detector, Localiser
 
 
 @cache
@@ -24,6 +24,15 @@ def methods() -> dict[str, Callable[..., Detector]]:
     for module in pkgutil.iter_modules(__path__):
         found |= getattr(importlib.import_module(f"{__name__}.{module.name}"), "METHODS", {})
     return found
+
+
+def localising() -> list[str]:
+    """Names of the methods that also say where an image is anomalous, sorted.
+
+    >>> "patch-memory" in localising(), "gaussian" in localising()
+    (True, False)
+    """
+    return sorted(name for name, maker in methods().items() if isinstance(maker(), Localiser))
 
 
 def known(name: str) -> None:
