@@ -41,7 +41,7 @@ settings = profiles.get(profile)
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("ablation", profile)
+executions.announce("ablation", profile)
 
 # %% [markdown]
 # ## One thing at a time
@@ -123,7 +123,9 @@ figure = plots.intervals(
 
 # %% tags=["hide-input"]
 final = why[why["rule"] == "last epoch"].reset_index(drop=True)
-final["difference"] = ablation.told(final) + final["seeds"].map(", n = {}".format)
+final["difference"] = ablation.formatted(final) + final["seeds"].map(
+    ", n = {}".format
+)
 final.pivot_table(
     index=["hypothesis", "variant"],
     columns="where",
@@ -147,7 +149,7 @@ Markdown(
         else ""
     )
     + f", and {judged - len(up) - len(down)} cannot be told apart from it; {len(final) - judged} have one seed and no interval. The largest "
-    f"difference is {ablation.told(final)[best.name]} ({best['variant']} on {best['where']}), the largest of {len(final)}, and so flattered. Of "
+    f"difference is {ablation.formatted(final)[best.name]} ({best['variant']} on {best['where']}), the largest of {len(final)}, and so flattered. Of "
     f"{judged} intervals {0.05 * judged:.1f} would leave out zero by chance alone."
 )
 
@@ -307,7 +309,7 @@ stop = ablation.gains(default, ["validation"])["value"]
 def listed(cases):
     return "; ".join(
         f"{name} on {where} {words}"
-        for (name, where), words in ablation.told(cases).items()
+        for (name, where), words in ablation.formatted(cases).items()
     )
 
 

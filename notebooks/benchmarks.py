@@ -42,7 +42,7 @@ recorded = recorded_runs("detection")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("benchmarks", profile)
+executions.announce("benchmarks", profile)
 
 # %% [markdown]
 # ## One door

@@ -42,7 +42,7 @@ elpv = benchmarks.get("elpv")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("data", profile)
+executions.announce("data", profile)
 
 # %% [markdown]
 # ## Solar cells, graded by doubt

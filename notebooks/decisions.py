@@ -56,7 +56,7 @@ names = {
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("decisions", profile)
+executions.announce("decisions", profile)
 
 # %% [markdown]
 # ## The case
@@ -138,7 +138,7 @@ sizes.groupby(["data", "part"], sort=False).agg(
 
 # %% tags=["hide-input"]
 gaussian = live[live["variant"] == "gaussian"]
-at_5 = decisions.decided(gaussian, [0.5], ["5 % of normal"]).iloc[0]
+at_5 = decisions.decide(gaussian, [0.5], ["5 % of normal"]).iloc[0]
 scores = gaussian[gaussian["part"] == TEST]
 scores = scores.assign(anomaly_class=np.where(scores["crack"] == 1, CRACK, NORMAL))
 
@@ -204,7 +204,7 @@ pd.DataFrame(
 
 # %% tags=["hide-input"]
 grid = np.linspace(0.02, 0.98, 13)
-by_weight = decisions.decided(live, grid, ["calibrated"])
+by_weight = decisions.decide(live, grid, ["calibrated"])
 blind = pd.DataFrame(
     {
         "weight": grid,
@@ -226,7 +226,7 @@ figure = plots.curves(
 )
 
 # %% tags=["remove-input"]
-middle = decisions.decided(live, [0.5], ["calibrated"]).set_index("variant")
+middle = decisions.decide(live, [0.5], ["calibrated"]).set_index("variant")
 n_cracks = scores["crack"].sum()
 one = {place: w / n_cracks / decision.blind_cost(w) for place, w in weights.items()}
 Markdown(
@@ -255,7 +255,7 @@ def over_divisions(frame, by):
     return aggregate.over_seeds(frame, by, decisions.OVERLAP)
 
 
-curves = decisions.decided(recorded, grid, ["calibrated"])
+curves = decisions.decide(recorded, grid, ["calibrated"])
 curves = over_divisions(curves.assign(value=curves["cost"]), ["variant", "weight"])
 curves["low"] = curves["low"].clip(0)
 curves["who"] = curves["variant"].map(names)
@@ -272,7 +272,7 @@ figure = plots.curves(
 )
 
 # %% tags=["hide-input"]
-decided = decisions.decided(recorded, list(weights.values()))
+decided = decisions.decide(recorded, list(weights.values()))
 decided["place"] = decided["weight"].map(places)
 relative = over_divisions(
     decided.assign(value=decided["relative"]), ["place", "variant", "rule"]

@@ -45,7 +45,7 @@ settings = profiles.get(profile)
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("deep_one_class", profile)
+executions.announce("deep_one_class", profile)
 
 # %% [markdown]
 # ## Three objectives without a second class
@@ -209,7 +209,7 @@ Markdown(
 # %%
 brick = benchmarks.get("surfaces").load("brick", settings.limit)
 (fold,) = deep_one_class.folds(brick, 0, 1, settings.oneclass_test)
-made = deep_one_class.trained(brick, fold, "svdd-imagenet", 0, settings, Store())
+made = deep_one_class.train(brick, fold, "svdd-imagenet", 0, settings, Store())
 table = brick.annotations.open()
 kinds = table["anomaly_class"].to_numpy()[fold.test]
 strong = table["grade"].to_numpy()[fold.test] == table["grade"].max()

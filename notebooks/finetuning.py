@@ -39,7 +39,7 @@ settings = profiles.get(profile)
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("finetuning", profile)
+executions.announce("finetuning", profile)
 
 # %% [markdown]
 # ## The idea
@@ -339,7 +339,7 @@ Markdown(
     "drift correlate anyway), mean over seeds: "
     + ", ".join(
         f"{words} ({where})"
-        for where, words in ablation.told(
+        for where, words in ablation.formatted(
             along.set_index("where"), digits=2
         ).items()
     )

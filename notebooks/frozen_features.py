@@ -47,7 +47,7 @@ elpv = benchmarks.get("elpv")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("frozen_features", profile)
+executions.announce("frozen_features", profile)
 
 # %% [markdown]
 # ## A network is a stack of levels

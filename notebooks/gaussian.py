@@ -40,7 +40,7 @@ settings = profiles.get(profile)
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("gaussian", profile)
+executions.announce("gaussian", profile)
 
 # %% [markdown]
 # ## What a distance has to know

@@ -51,7 +51,7 @@ plots.use_style()
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("labels", profile)
+executions.announce("labels", profile)
 
 # %% [markdown]
 # ## The claim, and what is mixed up in it

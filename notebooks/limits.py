@@ -35,7 +35,7 @@ plots.use_style()
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("limits", profile)
+executions.announce("limits", profile)
 
 # %% [markdown]
 # ## What was not tested

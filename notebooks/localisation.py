@@ -42,7 +42,7 @@ settings = profiles.get(profile)
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("localisation", profile)
+executions.announce("localisation", profile)
 
 # %% [markdown]
 # ## A Gaussian for every position, or one for all
@@ -239,7 +239,7 @@ Markdown(
     "PRO with a Gaussian for each position minus that with one for all, paired by seed: "
     + ", ".join(
         f"{words} ({where})"
-        for where, words in ablation.told(lead.set_index("where")).items()
+        for where, words in ablation.formatted(lead.set_index("where")).items()
     )
     + f". A Gaussian for each position is ahead beyond its interval on {pays}, and behind on {costs}. Nobody aligned bricks, grass, gravel "
     "or asphalt, and in a crop of grass no place has a content to know. So where it is ahead, more than knowing what belongs where is at work: the border is one "
@@ -273,7 +273,7 @@ final = after[after["state"] == LAST].set_index(["metric", "line"])
 
 def told(metric):
     part = final.loc[metric]
-    words = ablation.told(part)
+    words = ablation.formatted(part)
     n = part["sign"].value_counts()
     return (
         f"{metric}: above zero beyond its interval in {n.get('above zero', 0)} of {len(part)} cases and below in {n.get('below zero', 0)}, "

@@ -39,7 +39,7 @@ repeats = 2 * settings.halves
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("measures", profile)
+executions.announce("measures", profile)
 
 # %% [markdown]
 # ## Two different questions

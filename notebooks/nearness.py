@@ -42,7 +42,7 @@ settings = profiles.get(profile)
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("nearness", profile)
+executions.announce("nearness", profile)
 
 # %% [markdown]
 # ## What the paper says, and what we test
@@ -88,7 +88,7 @@ executions.told("nearness", profile)
 
 # %% tags=["hide-input"]
 cells = benchmarks.get("elpv").load("mono", settings.limit)
-rivals = reference.beside(cells.images, "elpv/mono", 6)
+rivals = reference.comparison_sets(cells.images, "elpv/mono", 6)
 shown = {name: [images[k] for k in range(6)] for name, images in rivals.items()}
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six crops each of natural photographs, other materials and noise, all grey"}, "figure": {"name": "fig-rivals", "caption": "What solar cells are compared with: crops of photographs, other materials, and noise with the brightness of the cells. (Data: photographs and textures of scikit-image and scikit-learn.)"}}

@@ -41,7 +41,7 @@ settings = profiles.get(profile)
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("one_class", profile)
+executions.announce("one_class", profile)
 
 # %% [markdown]
 # ## Two boundaries and three spaces

@@ -44,7 +44,7 @@ work = Path(tempfile.mkdtemp())
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("own_images", profile)
+executions.announce("own_images", profile)
 
 # %% [markdown]
 # ## What to photograph

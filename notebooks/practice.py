@@ -47,7 +47,7 @@ names = {
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("practice", profile)
+executions.announce("practice", profile)
 
 # %% [markdown]
 # ## First, a test that does not fool you

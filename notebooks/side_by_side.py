@@ -48,7 +48,7 @@ names = {
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("side_by_side", profile)
+executions.announce("side_by_side", profile)
 
 # %% [markdown]
 # ## Everything on everything

@@ -38,7 +38,7 @@ plots.use_style()
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("source_domain", profile)
+executions.announce("source_domain", profile)
 
 # %% [markdown]
 # ## The claim, and four starting points
@@ -217,7 +217,7 @@ figure = plots.intervals(
 clear = shown.assign(up=shown["low"] > 0, down=shown["high"] < 0)
 findings = ledger.recorded()
 over_sets = {
-    claim.title: ledger.told(claim, findings[claim.id])
+    claim.title: ledger.formatted(claim, findings[claim.id])
     for claim in ledger.claims()
     if claim.id.startswith("P1c")
 }

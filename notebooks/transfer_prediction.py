@@ -39,7 +39,7 @@ plots.use_style()
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("transfer_prediction", profile)
+executions.announce("transfer_prediction", profile)
 
 # %% [markdown]
 # ## One row a case
@@ -60,7 +60,7 @@ cases = [("surfaces", "brick"), ("elpv", "poly")]
 runs = [(*case, start, 0, profile) for case in cases for start in starts.STARTS]
 related = pd.concat(normal_similarity.run(*run).frame() for run in runs)
 shots = pd.concat(few_shot.run(*run).frame() for run in runs)
-found = transfer_prediction.joined(related, shots)
+found = transfer_prediction.join(related, shots)
 found = found[found["anomaly_class"] != "control"]
 found["where"] = found["benchmark"] + " " + found["category"]
 
@@ -159,7 +159,7 @@ Markdown(
 # %% tags=["hide-input"]
 recorded_relations = records.frame("normal_similarity")
 recorded_shots = records.frame("few_shot")
-everything = transfer_prediction.joined(recorded_relations, recorded_shots)
+everything = transfer_prediction.join(recorded_relations, recorded_shots)
 everything = everything[everything["anomaly_class"] != "control"]
 everything["group"] = (
     everything["benchmark"]

@@ -38,7 +38,7 @@ findings = ledger.recorded()
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 # What this chapter takes, before it takes it (the site says it in the box above).
-executions.told("verdicts", profile)
+executions.announce("verdicts", profile)
 
 # %% [markdown]
 # ## From a sentence to something that can fail
@@ -153,7 +153,9 @@ Markdown("\n\n".join(parts))
 
 # %%
 again = {claim.id: ledger.evaluate(claim) for claim in tqdm(entries, leave=False)}
-moved = {name: ledger.moved(now, findings[name]) for name, now in again.items()}
+moved = {
+    name: ledger.changes_since(now, findings[name]) for name, now in again.items()
+}
 
 # %% tags=["remove-input"]
 changed = {name: words for name, words in moved.items() if words}
@@ -175,9 +177,13 @@ rules = pd.DataFrame(
     {
         claim.id: {
             "as stated": findings[claim.id].verdict,
-            "about every case": ledger.under(claim, findings[claim.id], "every"),
-            "about most cases": ledger.under(claim, findings[claim.id], "most"),
-            "wider intervals": ledger.under(
+            "about every case": ledger.verdict_under(
+                claim, findings[claim.id], "every"
+            ),
+            "about most cases": ledger.verdict_under(
+                claim, findings[claim.id], "most"
+            ),
+            "wider intervals": ledger.verdict_under(
                 claim, findings[claim.id], claim.scope, widen=1.5
             ),
         }

@@ -169,7 +169,7 @@ def test_names_that_are_not_text_are_listed(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     for _ in range(2):
         write(tmp_path / "out", names=(name,))
-    assert not atomic.foreign(tmp_path / "out")
+    assert not atomic.foreign_files(tmp_path / "out")
 
 
 @pytest.mark.parametrize("force", [False, True])

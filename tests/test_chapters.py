@@ -64,7 +64,7 @@ def git(folder, *words):
     return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_a_chapter_in_the_middle_touches_two_files(tmp_path):
+def test_a_chapter_in_the_middle_renames_nothing(tmp_path):
     for name in ("lib", "notebooks", "book", "results"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".gitignore", "_toc.yml", "_config.yml", "Snakefile", "pyproject.toml"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.fake_device import NAME, FakeDevice
 
-from anomaly_transfer import detectors, device, profiles
+from anomaly_transfer import detectors, device, profiles, studies
 from anomaly_transfer.app.inspection import evaluate
 from anomaly_transfer.errors import DeviceError
 from anomaly_transfer.features import extraction
@@ -42,6 +42,13 @@ STUDIES = {
     "linear_probe": (linear_probe.run, "random", "surfaces", "brick"),
     "supervised": (supervised.run, "imagenet-whole-focal", "surfaces", "brick"),
     "decisions": (decisions.run, "network-all", "surfaces", "brick"),
+}
+#: Any other by its default; those of detectors alone are tried detector by detector below.
+OF_DETECTORS = {"detection", "comparison", "anomalib_comparison"}
+STUDIES |= {
+    name: (studies.get(name).run, studies.get(name).default, "surfaces", "brick")
+    for name in studies.names()
+    if name not in STUDIES and name not in OF_DETECTORS
 }
 
 

@@ -67,8 +67,8 @@ def _in_short(claim: Claim, finding: Finding) -> str:
     if n == 1:
         (case,) = finding.cases
         words = {"met": "meets it", "missed": "misses it", "open": "cannot be told"}[case.state]
-        return f" Its one case {words}: {ledger.told(claim, case)} (it must be {claim.condition})."
-    effect = f"the effect is {ledger.told(claim, finding)} on average over cases"
+        return f" Its one case {words}: {ledger.formatted(claim, case)} (it must be {claim.condition})."
+    effect = f"the effect is {ledger.formatted(claim, finding)} on average over cases"
     met, missed = finding.count("met"), finding.count("missed")
     counts = [f"{met} meet{'s' * (met == 1)} it", f"{missed} miss{'es' * (missed == 1)} it"]
     rest = f", and {finding.count('open')} cannot be told" if finding.count("open") else ""
@@ -111,7 +111,7 @@ def _figure(claim: Claim) -> str:
 
 def _table(claim: Claim, finding: Finding) -> str:
     lines = ["| Case | Effect [95 % interval] | |", "|---|--:|---|"]
-    lines += [f"| {case.case} | {ledger.told(claim, case)} | {case.state} |" for case in finding.cases]
+    lines += [f"| {case.case} | {ledger.formatted(claim, case)} | {case.state} |" for case in finding.cases]
     return "\n".join(lines)
 
 

@@ -34,7 +34,10 @@ def execute(chapter: str, profile: str, output: Path) -> None:
     """Run the notebook from its own folder with ``profile`` as parameter; ``output`` appears only if it succeeds."""
     source = NOTEBOOKS / f"{chapter}.ipynb"
     if "profile" not in papermill.inspect_notebook(source):
-        raise SystemExit(f"{source.name} has no parameter `profile`: its second cell must be tagged `parameters`.")
+        raise SystemExit(
+            f"{source.name} has no parameter `profile`: its second cell of code must be tagged `parameters`: copy "
+            "that of another chapter."
+        )
     started = time.perf_counter()
 
     def show(cell: dict, cell_index: int) -> None:

@@ -11,23 +11,23 @@ The floor plan, in the way of the data. A package imports from those above it in
 ``benchmarks``
     One module a benchmark; what pictures are compared with.
 ``detectors``
-    One module a detector, fitted on features of normal images.
+    One module a detector, fitted on features of normal images, and the threshold of one.
 ``metrics``
-    How good scores and heat maps are, with intervals; thresholds and their costs.
+    How good scores and heat maps are, with intervals; what a decision costs.
 ``similarity``
     How alike two samples, or two networks, are.
 ``training``
-    One training loop, its objectives, and when to stop.
+    One training loop, its objectives (Deep SVDD: ``one_class``), and when to stop.
 ``studies``
     One module an experiment, the plan of all, and their records.
 ``analysis``
     What chapters compute from records.
 ``claims``
-    The ledger of claims, and what the records say of each.
+    The ledger of claims (its entries: ``book/claims.yml``), and what the records say of each.
 ``pages``
     What pages and notebooks show: figures, cards, what a chapter takes, and the order of the chapters.
 ``app``
-    The command line, and a person's own pictures.
+    The command line, a person's own pictures, and models that are kept.
 
 Beside them stand the modules that all use: ``errors``, ``settings`` (where things lie), ``profiles`` (how large
 experiments are), ``device``, ``fingerprint`` and ``code_used`` (what a result depends on), ``provenance``, ``atomic``

@@ -92,7 +92,7 @@ def replacing(out: Path, force: bool = False) -> Iterator[Path]:
         if out.exists() and not out.is_dir():
             raise DataError(f"{out} is a file: {OTHER}.")
         # What systems leave in every folder is hidden: it is kept, but is no reason to stop.
-        others = [path for path in foreign(out) if not path.name.startswith(".")]
+        others = [path for path in foreign_files(out) if not path.name.startswith(".")]
         if others and not force:
             shown = ", ".join(map(str, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
             raise DataError(
@@ -106,7 +106,7 @@ def replacing(out: Path, force: bool = False) -> Iterator[Path]:
         files = {path.relative_to(made).as_posix(): file_hash(path) for path in written}
         (made / LIST).write_text(json.dumps({"files written by anomaly-transfer": files}, indent=1), encoding="utf-8")
         _flush([*written, made / LIST])
-        for path in foreign(out):
+        for path in foreign_files(out):
             _keep(out / path, _free(made, path))
         _put(made, out)
 
@@ -173,7 +173,7 @@ def writing(out: Path, force: bool = False) -> Iterator[Path]:
         made.replace(out)
 
 
-def foreign(folder: Path) -> list[Path]:
+def foreign_files(folder: Path) -> list[Path]:
     """What is in a folder that :func:`replacing` did not write there, or was changed since: paths in the folder."""
     if not folder.is_dir():
         return []

@@ -12,8 +12,9 @@ is found definition by definition, by reading it (nothing is imported or run):
   and what errors say;
 - of other packages the version counts, of those that reached code names (see :data:`LIBRARIES`).
 
-What is looked up by its name at run time (a detector, a benchmark) is not found so. Whoever makes a key names it:
-``base.Request.methods``, which is checked when the result is computed. Of benchmarks the data count, not the code.
+What is looked up by its name at run time (a detector, a benchmark) is not found so. Whoever makes a key names it
+(``studies.base.Study.methods``), which is checked when the result is computed. Of benchmarks the data count, not the
+code.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def engines() -> Iterator[set[str]]:
             outer |= found
 
 
-def ran(engine: str) -> None:
+def note_engine(engine: str) -> None:
     """Say that ``engine`` (``eager``: plain PyTorch; ``openvino``) runs a network: see :func:`engines`."""
     found = _ENGINES.get()
     if found is not None:

@@ -203,22 +203,19 @@ def module_source(module: str) -> str:
 
 @cache
 def _imports_of(module: str) -> frozenset[str]:
-    return frozenset(imported_modules(_executed(module), module))
+    tree = ast.parse(module_source(module))
+    # What only a type checker reads is not executed.
+    for_checkers = [
+        node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    tree.body = [node for node in tree.body if node not in for_checkers]
+    return frozenset(imported_modules(ast.unparse(tree), module))
 
 
 @cache
 def _named(module: str) -> frozenset[str]:
     """What a module imports under its own name, or something of: not the packages in which that lies."""
-    return frozenset(imported_modules(_executed(module), module, packages=False))
-
-
-def _executed(module: str) -> str:
-    """The source of a module without what only a type checker reads."""
-    tree = ast.parse(module_source(module))
-    tree.body = [
-        node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
-    ]
-    return ast.unparse(tree)
+    return frozenset(imported_modules(module_source(module), module, packages=False))
 
 
 @cache

@@ -147,5 +147,5 @@ def test_every_hypothesis_has_a_remedy_that_can_be_run(frame):
 
 def test_told_in_words():
     found = pd.DataFrame({"value": [0.1, -0.2], "low": [0.05, np.nan], "high": [0.15, np.nan]}, index=["a", "b"])
-    assert ablation.told(found).to_dict() == {"a": "+0.1000 [+0.0500, +0.1500]", "b": "-0.2000 (one seed)"}
-    assert ablation.told(found, digits=2)["a"] == "+0.10 [+0.05, +0.15]"
+    assert ablation.formatted(found).to_dict() == {"a": "+0.1000 [+0.0500, +0.1500]", "b": "-0.2000 (one seed)"}
+    assert ablation.formatted(found, digits=2)["a"] == "+0.10 [+0.05, +0.15]"

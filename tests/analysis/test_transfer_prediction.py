@@ -31,7 +31,7 @@ def tables():
 
 
 def test_joined_has_one_row_a_case_and_the_gain_where_there_is_one(tables):
-    cases = transfer_prediction.joined(*tables)
+    cases = transfer_prediction.join(*tables)
     assert len(cases) == 60
     gain = cases.set_index("start")[transfer_prediction.GAIN]
     assert gain["imagenet"].to_numpy() == pytest.approx(np.full(20, 0.1), abs=0.01)
@@ -40,7 +40,7 @@ def test_joined_has_one_row_a_case_and_the_gain_where_there_is_one(tables):
 
 
 def test_correlations_are_taken_within_groups(tables):
-    cases = transfer_prediction.joined(*tables)
+    cases = transfer_prediction.join(*tables)
     found = transfer_prediction.correlations(
         cases[cases["start"] == "imagenet"], transfer_prediction.DETECTION, "category"
     )
@@ -51,7 +51,7 @@ def test_correlations_are_taken_within_groups(tables):
 
 
 def test_skill_is_on_groups_that_were_not_seen(tables):
-    cases = transfer_prediction.joined(*tables)
+    cases = transfer_prediction.join(*tables)
     cases = cases[cases["start"] == "imagenet"]
     found = transfer_prediction.skill(cases, transfer_prediction.DETECTION, "category")
     assert found.loc["nearness"].min() > 0.95

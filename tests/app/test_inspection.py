@@ -149,7 +149,7 @@ def test_an_interval_needs_a_few_images_of_each_kind(folder, tmp_path, store, ki
     found = report["metrics"]["hole"]["auroc"]
     assert (found["low"] is None) == (found["high"] is None) == few
     words = "too few images for an interval"
-    assert (words in inspection.shown(found)) == few
+    assert (words in inspection.format_interval(found)) == few
     assert (report["localisation"]["pro"]["low"] is None) == (few and kind == "hole")
     assert (words in (tmp_path / "out" / "report.html").read_text()) == few
 
@@ -157,9 +157,9 @@ def test_an_interval_needs_a_few_images_of_each_kind(folder, tmp_path, store, ki
 def test_the_report_of_a_perfect_ranking_says_how_little_few_images_tell(folder, tmp_path, store):
     report = inspection.evaluate(folder, tmp_path / "out", "patch-memory", LITE0, 64, store=store)
     found = report["metrics"]["hole"]
-    assert inspection.shown(found["auroc"]) == "1.000 [0.541, 1.000]"
+    assert inspection.format_interval(found["auroc"]) == "1.000 [0.541, 1.000]"
     assert found["auroc"]["low"] == pytest.approx(0.025 ** (1 / 6))
-    assert inspection.shown(found["average_precision"]) == "1.000 [0.000, 1.000]"
+    assert inspection.format_interval(found["average_precision"]) == "1.000 [0.000, 1.000]"
     assert "1.000 [0.541, 1.000]" in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -63,7 +63,7 @@ def run(worker, words, kill_after=None):
 
 def state(folder):
     """What is in an output; it must be whole: all that its list names, and nothing else but the user's hidden file."""
-    assert [str(path) for path in atomic.foreign(folder)] == [".mine"]
+    assert [str(path) for path in atomic.foreign_files(folder)] == [".mine"]
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

@@ -4,12 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 from tests.conftest import features_of_kind
 
 from anomaly_transfer import atomic, detectors
 from anomaly_transfer.app import models
 from anomaly_transfer.app.images import read_images
-from anomaly_transfer.data.images import read_mask, resize_mask
+from anomaly_transfer.data.images import read_mask
 from anomaly_transfer.detectors import base
 from anomaly_transfer.errors import DataError, StoreError, WeightsError
 from anomaly_transfer.metrics import decision
@@ -54,14 +55,12 @@ def test_without_a_threshold_nothing_is_called_anomalous(some_images, store):
 
 
 @pytest.mark.parametrize("method", detectors.localising())
-def test_a_heat_map_is_hottest_on_the_defect(method, mvtec_folder, some_images, store):
+def test_a_heat_map_says_where_the_defect_is(method, mvtec_folder, some_images, store):
     model = models.fit(some_images, method, "efficientnet_lite0", 64, store=store)
     maps = model.heat_map(read_images(mvtec_folder / "test" / "hole"), store)
     assert maps.shape == (6, 64, 64)
     masks = [read_mask(path) for path in sorted((mvtec_folder / "ground_truth" / "hole").iterdir())]
-    for heat, mask in zip(maps, masks, strict=True):
-        where = resize_mask(mask, (64, 64))
-        assert heat[where].mean() > heat[~where].mean()
+    assert roc_auc_score(np.ravel(masks), maps.ravel()) > 0.8
 
 
 def test_a_method_that_does_not_localise_names_those_that_do(some_images, store):
@@ -113,7 +112,7 @@ def test_the_bound_on_false_alarms_holds_whatever_the_scores_are():
 
 
 def test_so_many_images_are_enough():
-    least = decision.enough(0.05)
+    least = decision.images_needed(0.05)
     assert decision.false_alarm_bound(least - 1, 0.05) > 0.1
     assert all(decision.false_alarm_bound(n, 0.05) <= 0.1 for n in range(least, 1000))
 

@@ -58,7 +58,7 @@ def test_touched_files_and_comments_rerun_nothing(copy):
 
 
 def test_changed_code_reruns_what_uses_it(copy):
-    path = copy / "lib" / "anomaly_transfer" / "detectors" / "neighbours.py"
+    path = copy / "lib" / "anomaly_transfer" / "detectors" / "nearest_neighbors.py"
     path.write_text(path.read_text().replace("k: int = 2", "k: int = 3"))
     chapters, site = planned(copy)
     assert {"data", "frozen_features"} <= chapters

@@ -58,7 +58,7 @@ def test_an_entry_names_what_exists(entry):
 
 @pytest.mark.parametrize("entry", LEDGER, ids=lambda entry: entry.id)
 def test_the_verdict_is_what_the_recorded_runs_say(entry):
-    assert ledger.moved(ledger.evaluate(entry), ledger.recorded().get(entry.id)) == []
+    assert ledger.changes_since(ledger.evaluate(entry), ledger.recorded().get(entry.id)) == []
 
 
 def test_no_verdict_is_kept_without_its_claim():
@@ -150,24 +150,26 @@ def test_intervals_end_where_the_effect_does():
     found = ledger.judge(claim(between=(-1, 1)), cases)
     assert [(case.low, case.high) for case in found.cases] == [(0.5, 1), (-1, None)]
     assert (found.low, found.high) == (-1, 1)  # two cases this far apart tell nothing of a mean
-    assert ledger.told(claim(between=(-1, 1)), found.cases[0]) == "+0.900 [+0.500, +1.000]"
-    assert ledger.told(claim(between=(0, 1)), found.cases[0]) == "0.900 [0.500, 1.000]"
+    assert ledger.formatted(claim(between=(-1, 1)), found.cases[0]) == "+0.900 [+0.500, +1.000]"
+    assert ledger.formatted(claim(between=(0, 1)), found.cases[0]) == "0.900 [0.500, 1.000]"
 
 
 def test_what_moved_is_told():
     then = finding(0.5, 0.6)
-    assert ledger.moved(then, then) == []
-    assert ledger.moved(finding(0.5001, 0.6), then) == []
-    assert ledger.moved(finding(0.52, 0.6), then) == ["case 0: 0.5 [0.4, 0.6] became 0.52 [0.42, 0.62]"]
+    assert ledger.changes_since(then, then) == []
+    assert ledger.changes_since(finding(0.5001, 0.6), then) == []
+    assert ledger.changes_since(finding(0.52, 0.6), then) == ["case 0: 0.5 [0.4, 0.6] became 0.52 [0.42, 0.62]"]
     without = then.cases[0].model_copy(update={"high": None})
-    told = ledger.moved(then.model_copy(update={"cases": (without, then.cases[1])}), then)
+    told = ledger.changes_since(then.model_copy(update={"cases": (without, then.cases[1])}), then)
     assert told == ["case 0: 0.5 [0.4, 0.6] became 0.5 [0.4, nan]"]
-    assert ledger.moved(finding(0.5), then) == ["case 1 is gone"]
-    assert ledger.moved(finding(0.5, 0.6, 0.7), then) == ["case 2 is new"]
-    assert ledger.moved(finding(0.5, 0.6, verdict="supported"), then) == ["verdict 'partly' became 'supported'"]
+    assert ledger.changes_since(finding(0.5), then) == ["case 1 is gone"]
+    assert ledger.changes_since(finding(0.5, 0.6, 0.7), then) == ["case 2 is new"]
+    assert ledger.changes_since(finding(0.5, 0.6, verdict="supported"), then) == ["verdict 'partly' became 'supported'"]
     met = then.cases[0].model_copy(update={"state": "met"})
-    assert ledger.moved(then.model_copy(update={"cases": (met, then.cases[1])}), then) == ["case 0: open became met"]
-    assert ledger.moved(then, None) == ["it has no recorded verdict"]
+    assert ledger.changes_since(then.model_copy(update={"cases": (met, then.cases[1])}), then) == [
+        "case 0: open became met"
+    ]
+    assert ledger.changes_since(then, None) == ["it has no recorded verdict"]
 
 
 def test_a_claim_that_cites_what_is_not_recorded_is_refused():
@@ -192,10 +194,10 @@ def test_another_rule_is_told_from_the_same_cases():
     cases = pd.DataFrame({"case": list("abc"), "value": [0.6, 0.7, 0.8], "low": [0.55, 0.6, np.nan], "high": 0.9})
     given = claim(scope="most")
     found = ledger.judge(given, cases)
-    assert (found.verdict, ledger.under(given, found, "most")) == ("supported", "supported")
-    assert ledger.under(given, found, "every") == "partly"
+    assert (found.verdict, ledger.verdict_under(given, found, "most")) == ("supported", "supported")
+    assert ledger.verdict_under(given, found, "every") == "partly"
     # The first two lows move from .55 and .60 to .48 and .45.
-    assert ledger.under(given, found, "most", widen=2.5) == "inconclusive"
+    assert ledger.verdict_under(given, found, "most", widen=2.5) == "inconclusive"
 
 
 def test_an_effect_without_cases_is_no_verdict(monkeypatch):
@@ -387,8 +389,8 @@ def test_numbers_of_other_processors_are_no_move():
     then = finding(1000.0)
     for step, moves in ((0.5, False), (2.0, True)):
         case = then.cases[0].model_copy(update={"value": 1000.0 + step})
-        assert bool(ledger.moved(then.model_copy(update={"cases": (case,)}), then)) == moves
-    assert ledger.moved(finding(0.5 + 4e-3), finding(0.5), tolerance=1e-2) == []
+        assert bool(ledger.changes_since(then.model_copy(update={"cases": (case,)}), then)) == moves
+    assert ledger.changes_since(finding(0.5 + 4e-3), finding(0.5), tolerance=1e-2) == []
 
 
 def test_verdicts_are_text_that_diffs_well():

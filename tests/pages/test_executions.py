@@ -62,19 +62,19 @@ def test_a_profile_is_kept_beside_the_others(tmp_path, keep):
 
 
 def test_a_notebook_tells_what_it_takes():
-    rows = executions.kept().set_index(["profile", "chapter"])
+    rows = executions.recorded().set_index(["profile", "chapter"])
     for chapter in CHAPTERS:
         row = rows.loc["laptop", chapter]
-        told = executions.told(chapter, "laptop").data
+        told = executions.announce(chapter, "laptop").data
         assert f"took {row['seconds']} s and {row['memory_mb'] / 1000:.1f} GB on {row['machine']}" in told
-    told = executions.told("finetuning", "full").data
+    told = executions.announce("finetuning", "full").data
     assert "`full` was not measured (with `smoke`" in told or "`full` was not measured (with `laptop`" in told
     with pytest.raises(ValueError, match="profile"):
-        executions.told("finetuning", "huge")
+        executions.announce("finetuning", "huge")
 
 
 def test_every_chapter_has_been_measured_and_fits_into_eight_gigabytes():
-    rows = executions.kept()
+    rows = executions.recorded()
     for profile in ("smoke", "laptop"):
         part = rows[rows["profile"] == profile]
         assert list(part["chapter"]) == CHAPTERS
@@ -86,7 +86,9 @@ def test_a_parameter_that_no_chapter_has_is_refused(tmp_path):
     """As papermill gives it: it only warns, and the chapter would run with its own."""
     cells = [
         nbformat.v4.new_code_cell('profile = "laptop"', metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell("from anomaly_transfer.pages import executions\nexecutions.told('data', profile)"),
+        nbformat.v4.new_code_cell(
+            "from anomaly_transfer.pages import executions\nexecutions.announce('data', profile)"
+        ),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "chapter.ipynb")

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from anomaly_transfer.evaluation import Interval
 
 from anomaly_transfer import similarity
+from anomaly_transfer.metrics.bootstrap import Interval
 from anomaly_transfer.similarity import simulation as S
 
 

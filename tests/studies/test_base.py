@@ -101,7 +101,7 @@ def made(store, monkeypatch):
 
 
 def test_a_result_is_computed_once_and_what_is_returned_is_what_is_kept(made, store):
-    first, again = base.kept(made(), store), base.kept(made(), store)
+    first, again = base.record_of(made(), store), base.record_of(made(), store)
     assert first == again
     assert len(made.times) == 1
     assert first.rows == [[0.12346], [None]]
@@ -112,14 +112,14 @@ def test_a_result_is_computed_once_and_what_is_returned_is_what_is_kept(made, st
 
 @pytest.mark.parametrize("what", ["data", "weights", "settings", "experiment", "code"])
 def test_a_result_is_computed_again_when_what_it_depends_on_changes(made, store, monkeypatch, what):
-    first = base.kept(made(), store)
+    first = base.record_of(made(), store)
     if what == "code":
         monkeypatch.setattr(base, "code_of", lambda *places: Code({}, {}))
         other = made()
     else:
         changed = {"settings": {"draws": 3}, "experiment": first.experiment.model_copy(update={"seed": 1})}
         other = made(**{what: changed.get(what, "other")})
-    assert base.kept(other, store).key != first.key
+    assert base.record_of(other, store).key != first.key
     assert len(made.times) == 2
 
 
@@ -129,7 +129,7 @@ def test_a_note_is_no_part_of_the_key(made):
 
 def test_scores_are_kept_beside_the_record_and_not_in_it(made, store, tmp_path):
     scores = pd.DataFrame({"id": ["a", "b"], "score": [0.1, 0.2]})
-    found = base.kept(made(scores=scores), store)
+    found = base.record_of(made(scores=scores), store)
     pd.testing.assert_frame_equal(base.scores(found, store), scores)
     records.export([found], tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == [f"{found.experiment.slug}.json"]

@@ -120,7 +120,7 @@ def test_a_head_on_all_labels_ranks_what_it_has_learnt():
 
 def test_thresholds_are_set_on_one_part_and_judged_on_another():
     frame = scored()
-    found = decisions.decided(frame, [0.2, 0.8]).set_index(["rule", "weight"])
+    found = decisions.decide(frame, [0.2, 0.8]).set_index(["rule", "weight"])
     known, test = (frame[frame["part"] == name] for name in (THRESHOLD, TEST))
     for rule, threshold in decision.RULES.items():
         row = found.loc[(rule, 0.2)]
@@ -132,7 +132,7 @@ def test_thresholds_are_set_on_one_part_and_judged_on_another():
         assert found.loc[(HINDSIGHT, weight), "cost"] == found.xs(weight, level="weight")["cost"].min()
     # Labels of the tested part reach nothing but the bound.
     lied = frame.assign(crack=np.where(frame["part"] == TEST, 1 - frame["crack"], frame["crack"]))
-    other = decisions.decided(lied, [0.2, 0.8]).set_index(["rule", "weight"])
+    other = decisions.decide(lied, [0.2, 0.8]).set_index(["rule", "weight"])
     honest = found.index.get_level_values("rule") != HINDSIGHT
     assert (other["threshold"] == found["threshold"])[honest].all()
 
@@ -141,7 +141,7 @@ def test_few_labels_make_thresholds_dearer_and_all_of_them_are_the_rule_itself()
     frame = scored(distance=1.5)
     few = decisions.with_few(frame, 0.5, (2, 10, 5000), 20)
     mean = few.groupby(["rule", "k"])["cost"].mean()
-    whole = decisions.decided(frame, [0.5]).set_index("rule")["cost"]
+    whole = decisions.decide(frame, [0.5]).set_index("rule")["cost"]
     for rule in ("calibrated", "cheapest"):
         assert mean[rule, 5000] == pytest.approx(whole[rule])
         assert mean[rule, 2] > mean[rule, 5000]
@@ -162,7 +162,7 @@ def test_what_labels_save_is_paired_by_division_with_the_best_that_has_none():
     frames = [scored(seed, 1.0, "gaussian", 900) for seed in range(3)]
     frames += [scored(seed, 0.2, "svm-pixels", 900) for seed in range(3)]
     frames += [scored(seed, 3.0, decisions.HEAD, 900) for seed in range(3)]
-    found = decisions.decided(pd.concat(frames), [0.5], ["calibrated"])
+    found = decisions.decide(pd.concat(frames), [0.5], ["calibrated"])
     row = decisions.saved(found).iloc[0]
     relative = found.set_index(["variant", "seed"])["relative"]
     each = relative["gaussian"] - relative[decisions.HEAD]

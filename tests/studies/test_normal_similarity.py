@@ -199,7 +199,7 @@ def test_matched_samples_have_the_same_groups():
     groups = np.repeat([f"{i:02}" for i in range(30)], 10)
     kinds = np.where(np.arange(300) % 10 < np.repeat(np.arange(30) % 8 + 1, 10), NORMAL, "x")
     domain = divide(category(groups, kinds))
-    anomalous, normal = normal_similarity.matched(domain, "x", 40, np.random.default_rng(0))
+    anomalous, normal = normal_similarity.matched_by_group(domain, "x", 40, np.random.default_rng(0))
     assert sorted(domain.groups[anomalous]) == sorted(domain.groups[normal])
     assert set(domain.table["anomaly_class"].iloc[anomalous]) == {"x"}
     assert set(domain.table["anomaly_class"].iloc[normal]) == {NORMAL}
@@ -216,7 +216,7 @@ def test_where_few_groups_hold_both_kinds_both_are_drawn_freely():
         groups, kinds = map(np.array, zip(*rows, strict=True))
         domain = divide(category(groups, kinds))
         domain = dataclasses.replace(domain, source=np.arange(0), target=np.arange(len(rows)))
-        anomalous, normal = normal_similarity.matched(domain, "x", most, np.random.default_rng(0))
+        anomalous, normal = normal_similarity.matched_by_group(domain, "x", most, np.random.default_rng(0))
         assert len(anomalous) == len(normal) == len(set(anomalous)) == len(set(normal))
         assert set(domain.table["anomaly_class"].iloc[anomalous]) == {"x"}
         assert set(domain.table["anomaly_class"].iloc[normal]) == {NORMAL}
@@ -266,8 +266,14 @@ def test_a_class_that_the_target_lacks_is_left_out():
         {"group": list("aabbccdd"), "anomaly_class": [NORMAL, "x", NORMAL, NORMAL, "x", "y", "y", "y"]}
     )
     domain = normal_similarity.Domains(None, table, np.array([4, 5, 6, 7]), np.array([0, 1, 2, 3]))
-    assert [len(part) for part in normal_similarity.matched(domain, "y", 40, np.random.default_rng(0))] == [0, 0]
-    assert [len(part) for part in normal_similarity.matched(domain, "x", 40, np.random.default_rng(0))] == [1, 1]
+    assert [len(part) for part in normal_similarity.matched_by_group(domain, "y", 40, np.random.default_rng(0))] == [
+        0,
+        0,
+    ]
+    assert [len(part) for part in normal_similarity.matched_by_group(domain, "x", 40, np.random.default_rng(0))] == [
+        1,
+        1,
+    ]
 
 
 def test_separability_and_margin():
@@ -441,7 +447,7 @@ def test_a_patch_is_taken_where_the_defect_is_most_and_one_where_none_is_near(mo
     maps = Features.of(level=np.zeros((len(images), 2, *grid), "f4"))
     taken, levels = [], []
     monkeypatch.setattr(normal_similarity, "map_levels", lambda *_, **__: ("level",))
-    monkeypatch.setattr(normal_similarity.starts, "see", lambda *_: maps)
+    monkeypatch.setattr(normal_similarity.starts, "features_of", lambda *_: maps)
     monkeypatch.setattr(normal_similarity, "_picked", lambda maps, place, rng: taken.append(place))
     monkeypatch.setattr(normal_similarity, "_level", lambda *given: levels.append(given))
     normal_similarity._patches(domain, {}, {}, None, sizes, 0, None)

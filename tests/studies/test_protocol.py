@@ -139,8 +139,8 @@ def test_views_keep_shape_and_range_and_differ_by_image():
 
 
 def test_sources_are_grey_beside_grey_pictures_and_leave_out_the_own_material(normal):
-    grey = reference.beside(normal, "elpv/mono", 9)
-    colour = reference.beside(reference.photographs(20), "own/thing", 9)
+    grey = reference.comparison_sets(normal, "elpv/mono", 9)
+    colour = reference.comparison_sets(reference.photographs(20), "own/thing", 9)
     assert set(grey) == {"photographs", "materials", "noise"}
     assert all(images.pixels.shape == (9, 128, 128) for images in grey.values())
     assert colour["photographs"].pixels.shape == (9, 128, 128, 3)

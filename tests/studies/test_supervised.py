@@ -90,7 +90,7 @@ def test_training_images_are_of_the_source_and_of_known_types(store, monkeypatch
             pass
 
     monkeypatch.setattr(supervised, "LabelledRun", Stub)
-    supervised.trained(domain, "imagenet-head", 0, SMOKE, store, ALL, ["crack", "pit"])
+    supervised.train(domain, "imagenet-head", 0, SMOKE, store, ALL, ["crack", "pit"])
     kinds = dict(zip(domain.category.images.hashes, domain.table["anomaly_class"], strict=True))
     source = {domain.category.images.hashes[row] for row in domain.source}
     assert {kinds[h] for h in seen["pictures"].hashes} == {NORMAL, "crack", "pit"}
@@ -104,7 +104,9 @@ def test_training_images_are_of_the_source_and_of_known_types(store, monkeypatch
 def test_labels_and_groups_are_those_of_the_linear_head(store, monkeypatch):
     domain = protocol.divide(benchmarks.get("surfaces").load("brick"), 0)
     types = protocol.usable(domain)
-    expected = protocol.drawn([domain.rows(domain.source, name) for name in types], 5, np.random.default_rng([0, 5, 0]))
+    expected = protocol.draw_in_turn(
+        [domain.rows(domain.source, name) for name in types], 5, np.random.default_rng([0, 5, 0])
+    )
     seen = {}
 
     class Stub:

@@ -213,7 +213,9 @@ def test_what_is_not_trained_has_no_gradient(lite0, level):
 def test_a_training_is_kept_by_all_that_it_depends_on(tmp_path, normal, held_out, lite0):
     def folder(**other):
         given = {"images": (normal, held_out), "start": lite0, "image_size": SIDE, "recipe": Recipe(), "seed": 0}
-        with loop.stored(Store(tmp_path), "anomaly_transfer.training.mahalanobis:tune", **given | other) as found:
+        with loop.training_folder(
+            Store(tmp_path), "anomaly_transfer.training.mahalanobis:tune", **given | other
+        ) as found:
             return found
 
     others = [

@@ -1,4 +1,4 @@
-"""What matters in fine-tuning: gains, paired differences and regrets over seeds, from the tables of ``finetuning.run``.
+"""What matters in fine-tuning: gains, paired differences and regrets over seeds, from records of ``finetuning``.
 
 Explained in the chapter *What matters*. Seeds take the folds of a data set in turn, so an interval over seeds holds for
 other images as far as there are folds, and for another run: an official split has one, mono cells have two.
@@ -25,7 +25,7 @@ def gains(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Rows of ``finetuning.run``, of any number of tables.
+        Rows of the study ``finetuning``, of any number of tables.
     rules : sequence of str
         Of ``finetuning.RULES``.
 
@@ -44,7 +44,7 @@ def over_categories(frame: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Rows of ``finetuning.run``, of every category and seed.
+        Rows of the study ``finetuning``, of every category and seed.
     rules : sequence of str
 
     Returns
@@ -65,7 +65,7 @@ def differences(frame: pd.DataFrame, rule: str, base: str = finetuning.DEFAULT) 
     Parameters
     ----------
     frame : DataFrame
-        Rows of ``finetuning.run``.
+        Rows of the study ``finetuning``.
     rule : str
     base : str
         The variant that all others are compared with; seeds that it does not have are left out.
@@ -108,7 +108,7 @@ def by_patience(frame: pd.DataFrame, patiences: Sequence[int | None]) -> pd.Data
     Parameters
     ----------
     frame : DataFrame
-        Rows of ``finetuning.run``.
+        Rows of the study ``finetuning``.
     patiences : sequence of int or None
         See ``early_stopping.best``; None looks at all epochs.
 
@@ -142,7 +142,7 @@ def paths(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Rows of ``finetuning.run``.
+        Rows of the study ``finetuning``.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Rows of ``finetuning.run``.
+        Rows of the study ``finetuning``.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def changes(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Rows of ``finetuning.run``.
+        Rows of the study ``finetuning``.
 
     Returns
     -------
@@ -233,7 +233,7 @@ def signs(found: pd.DataFrame) -> pd.Series:
     return pd.Series(verdict, index=found.index)
 
 
-def told(found: pd.DataFrame, digits: int = 4) -> pd.Series:
+def formatted(found: pd.DataFrame, digits: int = 4) -> pd.Series:
     """Each row in words: the mean over seeds with its interval, or the one seed's value."""
     form = f"+.{digits}f"
     rows = found[["value", "low", "high"]].itertuples(index=False)
@@ -266,7 +266,7 @@ def hypotheses(frame: pd.DataFrame, rule: str) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Rows of ``finetuning.run``.
+        Rows of the study ``finetuning``.
     rule : str
         How the variants and the protocol they are compared with are stopped.
 

@@ -40,7 +40,7 @@ def detection(shots: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     shots : DataFrame
-        Rows of ``few_shot.run``.
+        Rows of the study ``few_shot``.
     """
     rows = shots[(shots["task"] == "detection") & (shots["level"] == few_shot.ALL)]
     rows = rows[rows["anomaly_class"] != CONTROL]
@@ -55,7 +55,7 @@ def gains(shots: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     shots : DataFrame
-        Rows of ``few_shot.run``, of all starts.
+        Rows of the study ``few_shot``, of all starts.
 
     Returns
     -------

@@ -25,15 +25,15 @@ PREDICTORS = (
 DETECTION, GAIN = "few-shot AUROC", "gain by normal images"
 
 
-def joined(related: pd.DataFrame, shots: pd.DataFrame) -> pd.DataFrame:
+def join(related: pd.DataFrame, shots: pd.DataFrame) -> pd.DataFrame:
     """One row a case that is in both tables: predictors, and what was reached.
 
     Parameters
     ----------
     related : DataFrame
-        Rows of ``normal_similarity.run`` of any number of tables; the primary measure on whole images is used.
+        Rows of the study ``normal_similarity`` of any number of tables; the primary measure on whole images is used.
     shots : DataFrame
-        Rows of ``few_shot.run``; detection at ``few_shot.LEVEL_SHOTS`` labelled images, by level.
+        Rows of the study ``few_shot``; detection at ``few_shot.LEVEL_SHOTS`` labelled images, by level.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def correlations(cases: pd.DataFrame, outcome: str, within: str) -> pd.DataFrame
     Parameters
     ----------
     cases : DataFrame
-        As :func:`joined` gives it.
+        As :func:`join` gives it.
     outcome : str
         :data:`DETECTION` or :data:`GAIN`.
     within : str
@@ -94,7 +94,14 @@ def skill(cases: pd.DataFrame, outcome: str, held_out: str) -> pd.DataFrame:
     A line is fitted on all other groups. Skill is ``1 - squared error / squared error of their mean``: 1 is perfect,
     0 no better than knowing nothing of the case, and below 0 worse.
 
-    Parameters as :func:`correlations`, with ``held_out`` the column of groups that are left out in turn.
+    Parameters
+    ----------
+    cases : DataFrame
+        As :func:`join` gives it.
+    outcome : str
+        :data:`DETECTION` or :data:`GAIN`.
+    held_out : str
+        The column of groups that are left out in turn.
 
     Returns
     -------

@@ -218,9 +218,9 @@ def check_claims(
             continue
         finding = ledger.evaluate(claim)
         findings.append(finding)
-        told = ledger.told(claim, finding)
+        told = ledger.formatted(claim, finding)
         typer.echo(f"{claim.id:24} {finding.verdict:16} {told:28} {f'must be {claim.condition}' if told else ''}")
-        changed = [] if write else ledger.moved(finding, kept.get(claim.id))
+        changed = [] if write else ledger.changes_since(finding, kept.get(claim.id))
         changes += len(changed)
         for line in changed:
             typer.echo(f"{'':24} CHANGED: {line} (chapter {claim.chapter})")
@@ -272,16 +272,16 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Fit on your own normal images, score the others, and write a report."""
-    from anomaly_transfer.app.inspection import shown
+    from anomaly_transfer.app.inspection import format_interval
 
     report = at.evaluate(folder, out, method, backbone, image_size, seed, force=force)
     for name, metrics in report["metrics"].items():
         if "auroc" in metrics:
-            typer.echo(f"{name}: AUROC {shown(metrics['auroc'])}")
+            typer.echo(f"{name}: AUROC {format_interval(metrics['auroc'])}")
     if not report["metrics"]:
         typer.echo("No AUROC: the test images are not of both kinds, test/good and defects.", err=True)
     for name, value in report["localisation"].items():
-        typer.echo(f"{name}: {shown(value)}")
+        typer.echo(f"{name}: {format_interval(value)}")
     typer.echo(f"Threshold: {report['promise']}")
     _report_skipped(report["skipped"])
     _report_warnings(report["notes"], report["warnings"])

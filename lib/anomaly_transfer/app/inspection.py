@@ -214,10 +214,10 @@ def _interval(value: Interval, n: int) -> dict[str, float | None]:
     return value.model_dump() if n >= FEW else {"value": value.value, "low": None, "high": None}
 
 
-def shown(value: dict[str, float | None]) -> str:
+def format_interval(value: dict[str, float | None]) -> str:
     """A metric of a report, in words.
 
-    >>> shown({"value": 1.0, "low": None, "high": None})
+    >>> format_interval({"value": 1.0, "low": None, "high": None})
     '1.000 (too few images for an interval)'
     """
     if value["low"] is None:
@@ -272,7 +272,7 @@ def _html(report: dict, table: pd.DataFrame, pictures: list[str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["interval"] = shown
+    environment.filters["interval"] = format_interval
     return environment.get_template("report.html.jinja").render(
         report=report,
         rows=table.assign(picture=pictures or None).sort_values("score", ascending=False).to_dict(orient="records"),

@@ -20,7 +20,7 @@ from anomaly_transfer.detectors.base import LEAST, Detector, Localiser, pixel_sc
 from anomaly_transfer.errors import DataError, StoreError, WeightsError
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.features.inputs import levels_of, view
-from anomaly_transfer.metrics.decision import CONFIDENCE, FALSE_ALARM_RATE, TOLERANCE, enough, false_alarm_bound
+from anomaly_transfer.metrics.decision import CONFIDENCE, FALSE_ALARM_RATE, TOLERANCE, false_alarm_bound, images_needed
 from anomaly_transfer.networks import backbones
 from anomaly_transfer.networks.backbones import Backbone
 from anomaly_transfer.provenance import versions
@@ -71,7 +71,7 @@ class Description(BaseModel):
             f"meant to flag {self.false_alarm_rate:.0%} of new normal images; {self.n_training_images} images promise "
             f"that it flags at most {self.false_alarm_bound:.0%} (with {CONFIDENCE:.0%} confidence)"
         )
-        least = enough(self.false_alarm_rate)
+        least = images_needed(self.false_alarm_rate)
         if self.n_training_images < least:
             words += f"; these are few: from {least} on it would be at most {TOLERANCE * self.false_alarm_rate:.0%}"
         return words

@@ -104,7 +104,7 @@ def noise(n: int, like: Images, seed: int = 0) -> ImageArray:
     return ImageArray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def beside(images: Images, where: str, n: int, seed: int = 0) -> dict[str, ImageArray]:
+def comparison_sets(images: Images, where: str, n: int, seed: int = 0) -> dict[str, ImageArray]:
     """The three sources that pictures are compared with, ``n`` of each, grey if they are.
 
     Parameters

@@ -59,7 +59,7 @@ def nearness(related: pd.DataFrame, region: str) -> pd.DataFrame:
     Parameters
     ----------
     related : DataFrame
-        Tables of ``normal_similarity.run``.
+        Rows of the study ``normal_similarity``.
     region : {"image", "defect"}
         Whole images at the last level, or the patch on the defect.
     """
@@ -75,7 +75,7 @@ def separability(related: pd.DataFrame, what: str) -> pd.DataFrame:
     Parameters
     ----------
     related : DataFrame
-        Tables of ``normal_similarity.run``.
+        Rows of the study ``normal_similarity``.
     what : {"separability", "margin"}
         The margin is given of classes that are separated with an AUROC above ``hypothesis.SEPARABLE``.
     """
@@ -103,7 +103,7 @@ def similarity_and_gain(related: pd.DataFrame, shots: pd.DataFrame) -> pd.DataFr
     It is taken within a level, so that levels cannot pose as classes, and averaged over levels; a benchmark's
     categories and starts take the place of seeds. Categories with fewer than five classes have none.
     """
-    found = transfer_prediction.joined(related, shots).dropna(subset=transfer_prediction.GAIN)
+    found = transfer_prediction.join(related, shots).dropna(subset=transfer_prediction.GAIN)
     found = found[found["anomaly_class"] != CONTROL]
     rows = []
     for (benchmark, category, start), part in found.groupby(["benchmark", "category", "start"]):
@@ -170,7 +170,7 @@ def factorial(found: pd.DataFrame, part: str) -> pd.DataFrame:
     Parameters
     ----------
     found : DataFrame
-        Tables of ``linear_probe.run``.
+        Rows of the study ``linear_probe``.
     part : str
         See ``linear_probe.gains``.
     """
@@ -184,7 +184,7 @@ def with_all_labels(found: pd.DataFrame, over: str | None = None, average: bool 
     Parameters
     ----------
     found : DataFrame
-        Tables of ``linear_probe.run``.
+        Rows of the study ``linear_probe``.
     over : str, optional
         A detector without labels of ``linear_probe.run``.
     average : bool
@@ -219,7 +219,7 @@ def localisation_gain(found: pd.DataFrame, metric: str) -> pd.DataFrame:
 def relative_cost(found: pd.DataFrame, rule: str) -> pd.DataFrame:
     """Expected cost relative to deciding with eyes closed: one case a place and detector."""
     weights = {name: cost_weight(*place) for name, place in decisions.SCENARIOS.items()}
-    decided = decisions.decided(found, list(weights.values()), [rule])
+    decided = decisions.decide(found, list(weights.values()), [rule])
     decided = decided.assign(value=decided["relative"])
     rows = aggregate.over_seeds(decided, ["variant", "weight"], decisions.OVERLAP)
     places = rows["weight"].map({weight: name for name, weight in weights.items()})
@@ -232,7 +232,7 @@ def combination(found: pd.DataFrame, over: str | None = None) -> pd.DataFrame:
     Parameters
     ----------
     found : DataFrame
-        Tables of ``comparison.run``.
+        Rows of the study ``comparison``.
     over : str, optional
         A part; default: on each data set the best of them, chosen in its favour by the test images.
     """

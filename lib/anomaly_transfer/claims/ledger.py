@@ -277,7 +277,7 @@ def evaluate(claim: Claim) -> Finding:
     return judge(claim, cases)
 
 
-def under(claim: Claim, finding: Finding, scope: str, widen: float = 1.0) -> Verdict:
+def verdict_under(claim: Claim, finding: Finding, scope: str, widen: float = 1.0) -> Verdict:
     """What the verdict would be under another rule, from the same cases.
 
     Parameters
@@ -326,7 +326,7 @@ def write(findings: Sequence[Finding], folder: Path | None = None) -> Path:
     return path
 
 
-def moved(now: Finding, then: Finding | None, tolerance: float = 1e-3) -> list[str]:
+def changes_since(now: Finding, then: Finding | None, tolerance: float = 1e-3) -> list[str]:
     """What differs between two findings on a claim, in words: verdict, states of cases, and numbers beyond a tolerance.
 
     The tolerance is for other processors, whose last digits differ.
@@ -361,7 +361,7 @@ def board(claims: Sequence[Claim], findings: dict[str, Finding]) -> pd.DataFrame
         rows[claim.id] = {
             "claim": claim.title,
             "verdict": finding.verdict,
-            "effect": told(claim, finding),
+            "effect": formatted(claim, finding),
             "must be": claim.condition if finding.cases else "",
             "met": f"{finding.count('met')} of {len(finding.cases)}" if finding.cases else "",
             "missed": finding.count("missed") if finding.cases else "",
@@ -369,7 +369,7 @@ def board(claims: Sequence[Claim], findings: dict[str, Finding]) -> pd.DataFrame
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("id")
 
 
-def told(claim: Claim, finding: Finding | Case) -> str:
+def formatted(claim: Claim, finding: Finding | Case) -> str:
     """A value with its interval, in words, with a sign if it can be negative; empty where nothing was measured."""
     if finding.value is None:
         return ""

@@ -35,7 +35,7 @@ def localising() -> list[str]:
     return sorted(name for name, maker in methods().items() if isinstance(maker(), Localiser))
 
 
-def known(name: str) -> None:
+def check_method(name: str) -> None:
     """Raise ValueError unless there is a method called ``name``."""
     if name not in methods():
         raise ValueError(
@@ -64,7 +64,7 @@ def place(method: str) -> str:
     ``"module:METHODS[name]"``.
     """
     name = method.partition("@")[0]
-    known(name)
+    check_method(name)
     maker = methods()[name]
     made = getattr(maker, "func", maker)
     return f"{made.__module__}:METHODS[{name}]"
@@ -92,7 +92,7 @@ def make(method: str, *, seed: int | None = None, memory_bank: int | None = None
     GaussianDetector(levels=('stage6',))
     """
     name, _, levels = method.partition("@")
-    known(name)
+    check_method(name)
     counted = _ONLY.get()
     if counted is not None and name not in counted:
         raise RuntimeError(f"The method {name!r} is used by a study that does not name it among its `methods`.")

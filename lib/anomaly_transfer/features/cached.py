@@ -11,7 +11,7 @@ import numpy as np
 
 from anomaly_transfer.code_used import code_of
 from anomaly_transfer.data.images import Images
-from anomaly_transfer.device import engines, ran
+from anomaly_transfer.device import engines, note_engine
 from anomaly_transfer.errors import StoreError
 from anomaly_transfer.features.extraction import extract
 from anomaly_transfer.features.features import Features
@@ -122,5 +122,5 @@ def _mapped(store: Store, key: str, names: Sequence[str]) -> Features | None:
         warnings.warn(f"The store entry {folder} is damaged ({error}); it is computed again.", stacklevel=3)
         return None
     for engine in entry["engines"]:
-        ran(engine)
+        note_engine(engine)
     return Features(arrays, np.arange(len(next(iter(arrays.values())))))

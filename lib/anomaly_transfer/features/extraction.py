@@ -24,7 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from anomaly_transfer.data.images import Images
-from anomaly_transfer.device import default_device, memory_for, ran
+from anomaly_transfer.device import default_device, memory_for, note_engine
 from anomaly_transfer.networks.backbones import Backbone, spatial_mean
 
 #: Images that pass a network together where features are extracted: on a processor memory counts, a card wants many.
@@ -141,7 +141,7 @@ def _eager(backbone: Backbone, levels: tuple[str, ...] | None, device: str) -> F
     module = _Outputs(backbone.on(device), levels).eval()
 
     def forward(batch: np.ndarray) -> list[np.ndarray]:
-        ran("eager")
+        note_engine("eager")
         with torch.inference_mode():
             return [out.cpu().numpy() for out in module(torch.from_numpy(batch).to(device))]
 
@@ -168,7 +168,7 @@ def _openvino(identity: _Identity, levels: tuple[str, ...] | None, height: int, 
         return _eager(backbone, levels, "cpu")
 
     def forward(batch: np.ndarray) -> list[np.ndarray]:
-        ran("openvino")
+        note_engine("openvino")
         result = compiled(batch)
         return [np.array(result[index]) for index in range(len(compiled.outputs))]
 

@@ -110,7 +110,13 @@ def error_rates(scores: np.ndarray, positive: np.ndarray, threshold: float) -> t
 def quantile(scores: np.ndarray, positive: np.ndarray, weight: float) -> float:
     """A threshold without labelled anomalies, and without a look at costs: it flags 5 % of normal images.
 
-    Parameters as :func:`cheapest`, of which only the scores of normal images are used.
+    Parameters
+    ----------
+    scores : float array, shape (n_images,)
+    positive : bool array, shape (n_images,)
+        True for anomalous images; only the scores of the others are used.
+    weight : float
+        Of a miss; not used.
 
     Raises
     ------
@@ -221,10 +227,10 @@ def false_alarm_bound(n: int, false_alarm_rate: float) -> float:
 
 
 @cache
-def enough(false_alarm_rate: float) -> int:
+def images_needed(false_alarm_rate: float) -> int:
     """The number of images from which on :func:`false_alarm_bound` is at most twice the rate that is meant.
 
-    >>> enough(0.05)
+    >>> images_needed(0.05)
     129
     """
     # Long before twenty images lie above the threshold it is.

@@ -60,7 +60,12 @@ def paired_localisation(
 ) -> dict[str, Interval]:
     """Pixel metrics of ``first`` minus those of ``second`` on the *same* images, with paired bootstrap intervals.
 
-    Parameters and errors as in :func:`localisation`.
+    Parameters
+    ----------
+    first, second : sequence of float array, shape (height, width)
+        Heat maps of two detectors, one an image.
+    masks, n_bootstrap, seed, strata, clusters
+        See :func:`localisation`, whose errors are raised.
     """
     samples = _localisation(first, masks, n_bootstrap, seed, strata, clusters)
     samples = samples - _localisation(second, masks, n_bootstrap, seed, strata, clusters)

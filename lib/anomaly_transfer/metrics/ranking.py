@@ -90,8 +90,14 @@ def paired_difference(
     """Metric of ``first`` minus metric of ``second`` on the *same* images, with paired bootstrap intervals.
 
     Both detectors are resampled together, so that images hard for both do not widen the interval. Of two perfect
-    rankings it is 0 to 0, which says that they agree on these images and nothing of others. Parameters and errors as in
-    :func:`evaluate`.
+    rankings it is 0 to 0, which says that they agree on these images and nothing of others.
+
+    Parameters
+    ----------
+    first, second : float array, shape (n_images,)
+        Scores of two detectors; higher is more anomalous.
+    positive, strata, n_bootstrap, seed, clusters
+        See :func:`evaluate`, whose errors are raised.
     """
     samples = [
         _bootstrap(*_comparable(scores, positive, strata, clusters), n_bootstrap, seed) for scores in (first, second)

@@ -51,7 +51,7 @@ def measured(path: Path) -> dict[str, Any]:
     }
 
 
-def kept() -> pd.DataFrame:
+def recorded() -> pd.DataFrame:
     """The executions that are kept under ``results``: one row a profile and chapter."""
     return pd.read_csv(results_folder() / "executions.csv")
 
@@ -76,7 +76,7 @@ def check_parameters(cells: Sequence[str]) -> None:
                 raise ValueError(f"A chapter has no parameter {unknown[0]!r}; it has: {', '.join(PARAMETERS)}.")
 
 
-def told(chapter: str, profile: str | None = None) -> Markdown:
+def announce(chapter: str, profile: str | None = None) -> Markdown:
     """What running a chapter will take, as far as it was measured.
 
     Parameters
@@ -92,7 +92,7 @@ def told(chapter: str, profile: str | None = None) -> Markdown:
     """
     shell = get_ipython()
     check_parameters(shell.user_ns["In"] if shell else [])
-    wanted, rows = profiles.get(profile).name, kept()
+    wanted, rows = profiles.get(profile).name, recorded()
     rows = rows[rows["chapter"] == chapter].set_index("profile")
     rows["took"] = [f"{row.seconds} s and {row.memory_mb / 1000:.1f} GB on {row.machine}" for row in rows.itertuples()]
     if wanted in rows.index:

@@ -182,7 +182,7 @@ def similarity(found: pd.DataFrame, rivals: Sequence[str], case: str, view: str)
     Parameters
     ----------
     found : DataFrame
-        Rows of tables of ``normal_similarity.run`` on whole images, one network.
+        Rows of the study ``normal_similarity`` on whole images, one network.
     rivals : sequence of str
         Names of rivals that the tables know; the first is shown first.
     case, view : str

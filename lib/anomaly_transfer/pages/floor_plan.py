@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def imports() -> pd.DataFrame:
     ]
     found = pd.DataFrame(rows, columns=["module", "imported"])
     return found.assign(floor=found["module"].map(floor), below=found["imported"].map(floor))
+
+
+def rooms() -> pd.Series:
+    """What each module holds: the first line of its docstring, indexed by module."""
+    docstrings = {name: ast.get_docstring(ast.parse(module_source(name))) or "" for name in modules().index}
+    return pd.Series({name: text.split("\n")[0] for name, text in docstrings.items()}, name="holds")
 
 
 def draw() -> Figure:

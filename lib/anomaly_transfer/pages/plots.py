@@ -422,7 +422,11 @@ def heat_table(table: pd.DataFrame, label: str = "AUROC", low: float = 0.5, high
 def correlation_table(table: pd.DataFrame, label: str = "rank correlation") -> Figure:
     """Correlations in -1..1 of a two-way table, blue above zero and red below; what is missing stays blank.
 
-    Parameters as :func:`heat_table`.
+    Parameters
+    ----------
+    table : DataFrame
+    label : str
+        What a number is.
     """
     return _two_way(table, label, "RdBu", -1, 1)
 
@@ -565,8 +569,14 @@ def curve_grid(
 ) -> Figure:
     """Small panels of :func:`curves`, one for each ``panel``.
 
-    Parameters as :func:`curves`, with ``panel`` the column of panels, which keep their order of appearance, and
-    ``own_scales`` where they show different quantities.
+    Parameters
+    ----------
+    frame, x, hue, label, xlabel, chance, log
+        See :func:`curves`.
+    panel : str
+        Column of the panels, which keep their order of appearance.
+    own_scales : bool
+        Whether they show different quantities.
     """
     panels, hues = list(frame[panel].unique()), list(frame[hue].unique())
     n_columns = min(2, len(panels))

@@ -128,7 +128,20 @@ def probe_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray 
 
 
 def knn_accuracy(features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None, k: int = 5) -> float:
-    """Cross-validated balanced accuracy of ``k`` nearest neighbours; parameters as :func:`probe_accuracy`."""
+    """Cross-validated balanced accuracy of ``k`` nearest neighbours.
+
+    Parameters
+    ----------
+    features : float array, shape (n, d)
+    labels : array, shape (n,), of at least two classes
+    groups : array, shape (n,), optional
+        Rows of one group stay in one fold.
+    k : int
+
+    Returns
+    -------
+    float in 0..1
+    """
     return _accuracy(make_pipeline(StandardScaler(), KNeighborsClassifier(k)), features, labels, groups)
 
 

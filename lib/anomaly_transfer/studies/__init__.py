@@ -48,4 +48,4 @@ def run(experiment: Experiment, store: Store | None = None) -> Record:
     from anomaly_transfer.studies import base
 
     store = store or Store()
-    return base.kept(get(experiment.study).asked(experiment, store), store)
+    return base.record_of(get(experiment.study).asked(experiment, store), store)

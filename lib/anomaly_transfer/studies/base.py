@@ -194,7 +194,7 @@ class Study:
             If data or weights cannot be used; the message names the fix.
         """
         store = store or Store()
-        return kept(self.asked(self.experiment(benchmark, category, variant, seed, profile, split), store), store)
+        return record_of(self.asked(self.experiment(benchmark, category, variant, seed, profile, split), store), store)
 
     def experiment(
         self, benchmark: str, category: str, variant: str, seed: int, profile: str, split: str = ""
@@ -256,7 +256,7 @@ def request(
     )
 
 
-def kept(asked: Request, store: Store) -> Record:
+def record_of(asked: Request, store: Store) -> Record:
     """The record that is asked for: from the store if nothing it depends on has changed, else computed."""
     with store.locked("records", asked.key):
         path = store.path("records", asked.key) / RECORD

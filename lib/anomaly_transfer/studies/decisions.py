@@ -157,22 +157,22 @@ def _scores(variant: str, category: Category, fit: np.ndarray, seed: int, sizes:
     if variant == NETWORK:
         # At the size at which the frozen features are taken, so that no crack is lost by reduction alone.
         seen = sizes.model_copy(update={"oneclass_image_size": sizes.image_size})
-        made = supervised.trained(domain, "imagenet-whole", seed, seen, store, linear_probe.ALL, [CRACK])
+        made = supervised.train(domain, "imagenet-whole", seed, seen, store, linear_probe.ALL, [CRACK])
         made.load(early_stopping.best(made.validation()))
         return made.score(category.images)
     if variant == HEAD_10:
-        cracks = protocol.drawn([cracks], FEW, np.random.default_rng(seed))
+        cracks = protocol.draw_in_turn([cracks], FEW, np.random.default_rng(seed))
     features = features_for("pooled", None, sizes, category, store)
     return linear_probe.head_scores(features, normal, cracks)
 
 
-def decided(frame: pd.DataFrame, weights: Sequence[float], rules: Sequence[str] = RULES) -> pd.DataFrame:
+def decide(frame: pd.DataFrame, weights: Sequence[float], rules: Sequence[str] = RULES) -> pd.DataFrame:
     """Thresholds by each rule, and what they cost on the test images.
 
     Parameters
     ----------
     frame : DataFrame
-        Tables of :func:`run`.
+        Rows of this study.
     weights : sequence of float in 0..1
         See ``decision.cost_weight``.
     rules : sequence of str
@@ -202,7 +202,7 @@ def with_few(frame: pd.DataFrame, weight: float, shots: Sequence[int], draws: in
     Parameters
     ----------
     frame : DataFrame
-        Tables of :func:`run`.
+        Rows of this study.
     weight : float in 0..1
     shots : sequence of int
         Numbers of labelled cracks; more than there are means all.
@@ -213,7 +213,7 @@ def with_few(frame: pd.DataFrame, weight: float, shots: Sequence[int], draws: in
     Returns
     -------
     DataFrame
-        As :func:`decided`, with the columns ``k`` and ``draw``, for the rules that use labels.
+        As :func:`decide`, with the columns ``k`` and ``draw``, for the rules that use labels.
     """
     rows = []
     rules = [rule for rule, threshold in decision.RULES.items() if threshold is not decision.quantile]
@@ -222,7 +222,7 @@ def with_few(frame: pd.DataFrame, weight: float, shots: Sequence[int], draws: in
         scores, crack = _arrays(part[part["part"] == THRESHOLD])
         for k in tqdm(shots, desc="labelled cracks", leave=False):
             for draw in range(draws):
-                chosen = protocol.drawn([np.flatnonzero(crack)], k, np.random.default_rng([seed, k, draw]))
+                chosen = protocol.draw_in_turn([np.flatnonzero(crack)], k, np.random.default_rng([seed, k, draw]))
                 kept = np.concatenate([np.flatnonzero(~crack), chosen])
                 for rule in rules:
                     threshold = decision.RULES[rule](scores[kept], crack[kept], weight)
@@ -240,7 +240,7 @@ def saved(found: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     found : DataFrame
-        Of :func:`decided`.
+        Of :func:`decide`.
 
     Returns
     -------
@@ -265,7 +265,7 @@ def at_no_label(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Tables of :func:`run`.
+        Rows of this study.
 
     Returns
     -------

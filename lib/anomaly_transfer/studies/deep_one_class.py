@@ -28,7 +28,7 @@ from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, protocol
 from anomaly_transfer.studies.base import Request, Study, Work
-from anomaly_transfer.studies.protocol import clusters_of, folds, parted
+from anomaly_transfer.studies.protocol import clusters_of, folds, hold_out
 from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping, loop, one_class, simclr
 from anomaly_transfer.training.early_stopping import LAST, ORACLE, UNTRAINED, VALIDATION
@@ -120,10 +120,10 @@ def request(asked: Experiment, store: Store) -> Request:
     return base.request(STUDY, asked, SIZES, whole, sizes, compute)
 
 
-def trained(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> OneClassRun:
+def train(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> OneClassRun:
     """Train in one fold; a run that is finished is read, one that was broken off goes on."""
     rows = evenly_spaced(fold.train, sizes.oneclass_images or len(fold.train))
-    train, held = parted(category, rows, seed)
+    train, held = hold_out(category, rows, seed)
     images, held_out = category.images.take(train), category.images.take(held)
     name, settings = RECIPES["svdd-scratch" if variant == WHOLE else variant]
     start, side = _start(name, settings, category, images, seed, sizes)
@@ -132,10 +132,12 @@ def trained(category: Category, fold: Fold, variant: str, seed: int, sizes: Prof
     described = None
     if recipe.objective == "compactness" and recipe.descriptive:
         where = f"{category.benchmark}/{category.name}"
-        crops = reference.beside(images, where, N_REFERENCE, seed)["photographs"]
+        crops = reference.comparison_sets(images, where, N_REFERENCE, seed)["photographs"]
         described = crops, reference.photograph_of(N_REFERENCE)
     parts = (images, held_out, *([described[0]] if described else []))
-    with loop.stored(store, "anomaly_transfer.training.one_class:prepare", parts, start, side, recipe, seed) as folder:
+    with loop.training_folder(
+        store, "anomaly_transfer.training.one_class:prepare", parts, start, side, recipe, seed
+    ) as folder:
         made = one_class.prepare(images, held_out, start, side, recipe, folder, seed, described)
         made.run()
     return made
@@ -158,7 +160,7 @@ def _start(
 
 
 def _tested(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> _Fold:
-    made = trained(category, fold, variant, seed, sizes, store)
+    made = train(category, fold, variant, seed, sizes, store)
     tuning = Tuning(made.history, made.start, made.folder)
     # From here on, labels may be known: nothing is trained or chosen by them any more, but the oracle.
     kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]

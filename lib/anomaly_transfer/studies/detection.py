@@ -33,7 +33,7 @@ from anomaly_transfer.networks.backbones import pretrained
 from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import records
-from anomaly_transfer.studies.base import Request, Result, Study, kept, scores
+from anomaly_transfer.studies.base import Request, Result, Study, record_of, scores
 from anomaly_transfer.studies.records import Experiment, Record
 
 #: The split without leak, with which the others are compared.
@@ -156,7 +156,7 @@ class _Run:
     def _minus_grouped(self, table: pd.DataFrame) -> dict[str, Interval]:
         """By how much the split flatters: headline metrics minus those of the grouped split, on the same images."""
         asked = STUDY.asked(self.experiment.model_copy(update={"split": GROUPED}), self.store)
-        grouped = kept(asked, self.store)
+        grouped = record_of(asked, self.store)
         targets = self.benchmark.target_classes
         return _paired(_headline(table, targets), _targets(grouped, self.store), "fold", self.sizes.bootstrap)
 
@@ -257,7 +257,7 @@ def run_all(experiments: Iterable[Experiment], store: Store | None = None) -> li
     todo = list(experiments)
     # Methods that take maps first: the same pass leaves the pooled features in the store.
     ordered = sorted(todo, key=lambda e: detectors.make(e.variant).kind == "pooled")
-    found = {e: kept(STUDY.asked(e, store), store) for e in tqdm(ordered, desc="experiments", unit="run")}
+    found = {e: record_of(STUDY.asked(e, store), store) for e in tqdm(ordered, desc="experiments", unit="run")}
     return [found[experiment] for experiment in todo]
 
 

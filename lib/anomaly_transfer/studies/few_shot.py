@@ -55,7 +55,7 @@ def request(asked: Experiment, store: Store) -> Request:
         normal = domain.category.images.take(domain.rows(domain.source, NORMAL))
         side = domain.category.input_side(sizes.image_size)
         network, history = starts.network(asked.variant, sizes, normal, side, asked.seed, store)
-        features = starts.see(network, domain.category.images, side, store)
+        features = starts.features_of(network, domain.category.images, side, store)
         inside = domain.rows(domain.source, NORMAL)
         arrays = {level: standardised(features[level], features[level][inside]) for level in starts.levels(network)}
         # Each level counts the same, however many channels it has.

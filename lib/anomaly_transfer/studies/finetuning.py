@@ -27,7 +27,7 @@ from anomaly_transfer.profiles import Profile
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, protocol
 from anomaly_transfer.studies.base import Request, Study, Work
-from anomaly_transfer.studies.protocol import clusters_of, folds, parted
+from anomaly_transfer.studies.protocol import clusters_of, folds, hold_out
 from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping, loop, mahalanobis, pseudo_anomalies
 from anomaly_transfer.training.early_stopping import LAST, ORACLE, VALIDATION, validation_by
@@ -107,7 +107,7 @@ def request(asked: Experiment, store: Store) -> Request:
 
     def compute() -> pd.DataFrame:
         parts = folds(whole, asked.seed, sizes.tuned_folds, sizes.tuned_test)
-        done = [tested(whole, fold, asked.variant, asked.seed, sizes, store) for fold in parts]
+        done = [evaluate_fold(whole, fold, asked.variant, asked.seed, sizes, store) for fold in parts]
         rows = [row for number, part in enumerate(done) for row in _curves(part, number)]
         return pd.DataFrame([*rows, *_rules(done, whole, sizes)])
 
@@ -127,13 +127,13 @@ SIZES = (
 )
 
 
-def trained(
+def train(
     category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store
 ) -> tuple[Tuning, Images]:
     """Fine-tune in one fold; gives the finished run, and the normal images that it was tuned on."""
     at_most = 0 if variant == MORE else sizes.tuned_images
     rows = evenly_spaced(fold.train, at_most or len(fold.train))
-    train, held = parted(category, rows, seed)
+    train, held = hold_out(category, rows, seed)
     if variant == FEWER:
         train = evenly_spaced(train, max(2, len(train) // 4))
     epochs = sizes.tuned_epochs * (3 if variant == LONGER else 1)
@@ -144,9 +144,9 @@ def trained(
     ), images
 
 
-def tested(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> _Fold:
+def evaluate_fold(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> _Fold:
     """Fine-tune in one fold, then score its test images with the network of every epoch."""
-    tuning, images = trained(category, fold, variant, seed, sizes, store)
+    tuning, images = train(category, fold, variant, seed, sizes, store)
     test, image_size = category.images.take(fold.test), category.input_side(sizes.tuned_image_size)
     # From here on, labels may be known: nothing is trained or chosen by them any more, but the oracle.
     kinds = category.annotations.open()["anomaly_class"].to_numpy()[fold.test]
@@ -190,7 +190,7 @@ def tune(
 ) -> Tuning:
     """``mahalanobis.tune`` in the store: a finished run is read, one that was broken off goes on."""
     parts = (images, held_out)
-    with loop.stored(
+    with loop.training_folder(
         store, "anomaly_transfer.training.mahalanobis:tune", parts, start, image_size, recipe, seed
     ) as folder:
         return mahalanobis.tune(images, held_out, start, image_size, recipe, folder, seed)

@@ -25,7 +25,7 @@ from anomaly_transfer.metrics.aggregate import range_over_draws
 from anomaly_transfer.store import Store
 from anomaly_transfer.studies import base, protocol
 from anomaly_transfer.studies.base import Request, Study
-from anomaly_transfer.studies.protocol import Domains, drawn, resample, usable
+from anomaly_transfer.studies.protocol import Domains, draw_in_turn, resample, usable
 from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import starts
 
@@ -70,11 +70,12 @@ def request(asked: Experiment, store: Store) -> Request:
         network, _ = starts.network(asked.variant, sizes, normal, side, asked.seed, store)
         where = f"{asked.benchmark}/{asked.category}"
         unrelated = [
-            reference.beside(normal, where, N_UNRELATED, asked.seed)[name] for name in ("photographs", "materials")
+            reference.comparison_sets(normal, where, N_UNRELATED, asked.seed)[name]
+            for name in ("photographs", "materials")
         ]
         levels = starts.levels(network)
-        seen = starts.see(network, images, side, store).select(levels)
-        others = [starts.see(network, pictures, side, store).select(levels) for pictures in unrelated]
+        seen = starts.features_of(network, images, side, store).select(levels)
+        others = [starts.features_of(network, pictures, side, store).select(levels) for pictures in unrelated]
         frames = [
             with_labels(domain, seen, others, sizes.draws, asked.seed),
             without_labels(domain, seen, LABEL_FREE, sizes.draws, asked.seed),
@@ -105,7 +106,7 @@ def with_labels(
     Returns
     -------
     DataFrame
-        See :func:`run`.
+        See :func:`request`.
     """
     normal = domain.rows(domain.source, NORMAL)
     x = np.vstack([_joined(part, features.take(normal)) for part in (features, *unrelated)])
@@ -126,7 +127,7 @@ def with_labels(
                     continue
                 if k != ALL:
                     of_known = [domain.rows(domain.source, name) for name in known]
-                    chosen = drawn(of_known, k, np.random.default_rng([seed, k, draw]))
+                    chosen = draw_in_turn(of_known, k, np.random.default_rng([seed, k, draw]))
                     scores = _scored(x, normal, chosen)
                 elif known in whole:
                     scores = whole[known]
@@ -140,7 +141,19 @@ def with_labels(
 def without_labels(domain: Domains, features: Features, methods: Sequence[str], draws: int, seed: int) -> pd.DataFrame:
     """Detectors fitted on the normal images of the source, tested on the same resamples.
 
-    Parameters and result as :func:`with_labels`.
+    Parameters
+    ----------
+    domain : Domains
+    features : Features
+        As the detectors need them, of all images of the domain.
+    methods : sequence of str
+        See ``detectors.make``.
+    draws, seed : int
+
+    Returns
+    -------
+    DataFrame
+        See :func:`request`.
     """
     types = usable(domain)
     rows: list[dict] = []
@@ -177,7 +190,7 @@ def along_shots(frame: pd.DataFrame, method: str = SEEN) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Tables of :func:`run`.
+        Rows of this study.
     method : {SEEN, UNSEEN}
 
     Returns
@@ -212,7 +225,7 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Tables of :func:`run` from the starts :data:`WITHOUT` and :data:`WITH`.
+        Rows of this study from the starts :data:`WITHOUT` and :data:`WITH`.
 
     Returns
     -------
@@ -263,7 +276,7 @@ def overtaken(frame: pd.DataFrame, method: str = SEEN) -> pd.DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        Tables of :func:`run`.
+        Rows of this study.
     method : {SEEN, UNSEEN}
 
     Returns

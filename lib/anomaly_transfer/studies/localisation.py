@@ -122,7 +122,7 @@ def request(asked: Experiment, store: Store) -> Request:
 
 def heat(category: Category, fold: Fold, variant: str, seed: int, sizes: Profile, store: Store) -> Heat:
     """Fine-tune in one fold, fit the detectors on the maps of the tuning images, and score the test images."""
-    tuning, images = finetuning.trained(category, fold, variant, seed, sizes, store)
+    tuning, images = finetuning.train(category, fold, variant, seed, sizes, store)
     side = category.input_side(sizes.tuned_image_size)
     stop = early_stopping.best(tuning.validation(), finetuning.PATIENCE)
     epochs = dict(zip(STATES, (0, stop, tuning.epochs), strict=True))
@@ -165,7 +165,7 @@ def over_epochs(
     float32 array, shape (n_epochs + 1, n, side, side)
     """
     store = store or Store()
-    tuning, images = finetuning.trained(category, fold, variant, seed, sizes, store)
+    tuning, images = finetuning.train(category, fold, variant, seed, sizes, store)
     side, levels = category.input_side(sizes.tuned_image_size), map_levels(tuning.start)
     found = []
     for epoch in tqdm(range(tuning.epochs + 1), desc="epochs", leave=False):

@@ -218,7 +218,9 @@ def fieller(above: float, below: float, covariance: np.ndarray) -> Interval:
     return Interval(value=ratio, low=float((b - root) / a), high=float((b + root) / a))
 
 
-def matched(domain: Domains, anomaly_class: str, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def matched_by_group(
+    domain: Domains, anomaly_class: str, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """As many images of a class as of normal ones, from the target, with the same shares of each group.
 
     Where most of the class is in groups that hold images of both kinds, as many of each are drawn from each such group.
@@ -293,11 +295,11 @@ def separability(
 
 def _of_images(domain: Domains, start: str, network: Backbone, sizes: Profile, seed: int, store: Store) -> pd.DataFrame:
     category, side = domain.category, domain.category.input_side(sizes.image_size)
-    beside = reference.beside(category.images, f"{category.benchmark}/{category.name}", sizes.sample, seed)
+    beside = reference.comparison_sets(category.images, f"{category.benchmark}/{category.name}", sizes.sample, seed)
     groups = {"photographs": reference.photograph_of(sizes.sample)}
     levels = starts.levels(network)
     middle = levels[len(levels) // 2]
-    arrays = [starts.see(network, part, side, store) for part in (category.images, *beside.values())]
+    arrays = [starts.features_of(network, part, side, store) for part in (category.images, *beside.values())]
     frames = []
     for level in levels:
         # The others take a hundred times as long: they stand beside it at the pre-trained network's middle only.
@@ -351,7 +353,7 @@ def _level(
     """Rows of one level: ``arrays`` are the category's features, then those of each rival. All levels draw alike."""
     rng = np.random.default_rng(seed)
     normal = rng.permutation(domain.rows(domain.source, NORMAL))[: sizes.sample]
-    chosen = {name: matched(domain, name, sizes.sample, rng) for name in domain.classes}
+    chosen = {name: matched_by_group(domain, name, sizes.sample, rng) for name in domain.classes}
     chosen = {name: pair for name, pair in chosen.items() if len(pair[0]) >= 2 * MINIMUM}
     inside = np.unique(np.concatenate([normal, *(rows for pair in chosen.values() for rows in pair)]))
     place = {row: number for number, row in enumerate(inside)}
@@ -406,7 +408,7 @@ def _patches(
     """The same for single patches: on the defect, and, in the same pictures, as far from it as can be."""
     category, side = domain.category, domain.category.input_side(sizes.image_size)
     (level,) = map_levels(network, strides=(16,))
-    maps = starts.see(network, category.images, side, store, (level,))
+    maps = starts.features_of(network, category.images, side, store, (level,))
     grid = maps.arrays[level].shape[-2:]
     masks = category.masks(np.arange(len(maps)), side)
     covered = {row: _coverage(mask, grid) for row, mask in enumerate(masks) if mask is not None and mask.any()}
@@ -418,7 +420,9 @@ def _patches(
     known = np.array([mask is not None for mask in masks])
     part = replace(domain, source=domain.source[known[domain.source]], target=domain.target[known[domain.target]])
     rng = np.random.default_rng(seed)
-    rivals = [_picked(starts.see(network, images, side, store, (level,)), None, rng) for images in beside.values()]
+    rivals = [
+        _picked(starts.features_of(network, images, side, store, (level,)), None, rng) for images in beside.values()
+    ]
     frames = []
     for region in ("defect", "background"):
         place = np.empty(len(maps), dtype=int)

@@ -70,8 +70,8 @@ def request(asked: Experiment, store: Store) -> Request:
             # Networks that share a random start would be alike for that reason alone.
             network, _ = starts.network(asked.variant, sizes, normal, side, seed=1000 * asked.seed + number)
             if images_of is not None:
-                network, _ = starts.trained(network, sizes, images_of, asked.seed, store)
-            return network, starts.see(network, images, side, store)
+                network, _ = starts.self_supervised(network, sizes, images_of, asked.seed, store)
+            return network, starts.features_of(network, images, side, store)
 
         network, reference = seen_by(0, curricula.pop(NORMAL))
         # Numbers, since names are slow to compare.
@@ -100,7 +100,7 @@ def _curricula(domain: Domains, most: int, seed: int) -> dict[str, Images]:
             "normal ones in the source: use more images or another category."
         )
     images = domain.category.images
-    beside = reference.beside(images, where, n, seed)[PHOTOGRAPHS]
+    beside = reference.comparison_sets(images, where, n, seed)[PHOTOGRAPHS]
     return {
         NORMAL: images.take(normal[:n]),
         FURTHER: images.take(normal[n : 2 * n]),

@@ -165,7 +165,7 @@ def folds(category: Category, seed: int, n_folds: int, n_test: int) -> list[Fold
     return [telling[number % len(telling)] for number in range(seed * n, (seed + 1) * n)]
 
 
-def parted(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(category: Category, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Normal rows to train on, and others to validate with.
 
     Where there is one official split, five seeds are five folds over its training images, and each validates with the
@@ -223,7 +223,7 @@ def resample(domain: Domains, seed: int, draw: int) -> dict[str, np.ndarray]:
     return {name: taken[kinds == name] for name in (NORMAL, *domain.classes)}
 
 
-def drawn(types: Sequence[np.ndarray], k: int, rng: np.random.Generator) -> np.ndarray:
+def draw_in_turn(types: Sequence[np.ndarray], k: int, rng: np.random.Generator) -> np.ndarray:
     """``k`` rows, from each type in turn; ``types`` are the rows of each, all of which may be too few."""
     shuffled = [rng.permutation(rows) for rows in types]
     order = rng.permutation(len(types))

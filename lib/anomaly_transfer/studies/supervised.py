@@ -25,7 +25,7 @@ from anomaly_transfer.studies import base, protocol
 from anomaly_transfer.studies.base import Request, Study, Work
 from anomaly_transfer.studies.deep_one_class import FROM, IMAGENET, LAST, RANDOM, SIZES, VALIDATION
 from anomaly_transfer.studies.linear_probe import ALL, EXPOSURE, N_UNRELATED, SEEN, UNSEEN
-from anomaly_transfer.studies.protocol import Domains, clusters_of, drawn, parted, usable
+from anomaly_transfer.studies.protocol import Domains, clusters_of, draw_in_turn, hold_out, usable
 from anomaly_transfer.studies.records import Experiment
 from anomaly_transfer.training import early_stopping, loop, simclr
 from anomaly_transfer.training.classifier import ClassifierRecipe, LabelledRun
@@ -75,13 +75,13 @@ def request(asked: Experiment, store: Store) -> Request:
     return base.request(STUDY, asked, SIZES, domain.category, sizes, compute)
 
 
-def trained(
+def train(
     domain: Domains, variant: str, seed: int, sizes: Profile, store: Store, k: int, known: Sequence[str]
 ) -> LabelledRun:
     """Train with ``k`` labelled anomalies of the known types; without any, with unrelated pictures in their place."""
     images = domain.category.images
     normal = domain.rows(domain.source, NORMAL)
-    train, held = parted(domain.category, evenly_spaced(normal, sizes.oneclass_images or len(normal)), seed)
+    train, held = hold_out(domain.category, evenly_spaced(normal, sizes.oneclass_images or len(normal)), seed)
     side = domain.category.input_side(sizes.oneclass_image_size)
     start_name, depth = variant.removesuffix("-focal").split("-")
     start = pretrained(sizes.backbone)
@@ -89,7 +89,7 @@ def trained(
         start = simclr.calibrated(backbones.untrained(start, seed), images.take(train), side)
     if known:
         of_known = [domain.rows(domain.source, name) for name in known]
-        chosen = drawn(
+        chosen = draw_in_turn(
             of_known, k if k != ALL else sum(map(len, of_known)), np.random.default_rng([seed, max(k, 0), 0])
         )
         pictures: Images = images.take(np.concatenate([train, chosen]))
@@ -106,7 +106,7 @@ def trained(
     held_out = images.take(held)
     # By kind, since which images are called anomalous matters.
     parts = (pictures.take(np.flatnonzero(~anomalous)), pictures.take(np.flatnonzero(anomalous)), held_out)
-    with loop.stored(
+    with loop.training_folder(
         store, "anomaly_transfer.training.classifier:LabelledRun", parts, start, side, recipe, seed
     ) as folder:
         made = LabelledRun(pictures, anomalous, held_out, start, side, recipe, folder, seed)
@@ -116,7 +116,7 @@ def trained(
 
 def _beside(normal: Images, where: str, side: int, start: Backbone, seed: int) -> ImageArray:
     """Normal images and, after them, unrelated pictures, all at the size at which they are seen."""
-    unrelated = reference.beside(normal, where, N_UNRELATED, seed)
+    unrelated = reference.comparison_sets(normal, where, N_UNRELATED, seed)
     parts = [normal, unrelated["photographs"], unrelated["materials"]]
     return ImageArray(np.stack([start.preprocess(image, side) for part in parts for image in part]))
 
@@ -135,7 +135,7 @@ def _tested(
     """Train for one task, then score the target's normal images and those of the tested types."""
     if not known and method != EXPOSURE:
         return []
-    made = trained(domain, variant, seed, sizes, store, k, known)
+    made = train(domain, variant, seed, sizes, store, k, known)
     rows = [domain.rows(domain.target, name) for name in (NORMAL, *tested)]
     positive = np.repeat([False, True], [len(rows[0]), sum(map(len, rows[1:]))])
     test = domain.category.images.take(np.concatenate(rows))

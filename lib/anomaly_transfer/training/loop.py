@@ -29,7 +29,7 @@ from anomaly_transfer import atomic
 from anomaly_transfer.code_used import code_of
 from anomaly_transfer.data.annotations import sealed
 from anomaly_transfer.data.images import Images
-from anomaly_transfer.device import memory_for, ran
+from anomaly_transfer.device import memory_for, note_engine
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features.extraction import prepared
 from anomaly_transfer.fingerprint import digest
@@ -166,7 +166,7 @@ class Run(ABC):
         self.recipe, self.folder, self.seed, self.device = recipe, folder, seed, device
         self.history: list[dict[str, str | int | float]] = []
         self.epoch = 0
-        ran("eager")
+        note_engine("eager")
         network = copy.deepcopy(start.network).to(device)
         self.start, self.backbone = start, replace(start, network=network)
         self.head = (head or nn.Identity()).to(device)
@@ -325,7 +325,7 @@ class Run(ABC):
 
 
 @contextmanager
-def stored(
+def training_folder(
     store: Store, place: str, images: Sequence[Images], start: Backbone, image_size: int, recipe: Recipe, seed: int
 ) -> Iterator[Path]:
     """The folder in the store for a training with these ingredients: a finished run is read, a broken one goes on.

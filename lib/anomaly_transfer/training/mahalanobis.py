@@ -17,7 +17,7 @@ from pydantic import Field
 
 from anomaly_transfer.data.images import Images
 from anomaly_transfer.detectors.gaussian import Moments
-from anomaly_transfer.device import default_device, ran
+from anomaly_transfer.device import default_device, note_engine
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.features.extraction import prepared
 from anomaly_transfer.networks.backbones import Backbone, spatial_mean
@@ -256,7 +256,7 @@ class _Run(Run):
 def _seen(backbone: Backbone, images: Images, image_size: int, device: str) -> Iterator[list[torch.Tensor]]:
     """Pooled features, batch by batch: a list of tensors (n, d) on the CPU, one a level."""
     backbone = backbone.on(device)
-    ran("eager")
+    note_engine("eager")
     for batch in prepared(images, backbone, image_size, 32):
         with torch.inference_mode():
             maps = backbone.level_maps(torch.from_numpy(batch).to(device))

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from anomaly_transfer.data.images import Images
-from anomaly_transfer.device import default_device, memory_for, ran
+from anomaly_transfer.device import default_device, memory_for, note_engine
 from anomaly_transfer.errors import DataError
 from anomaly_transfer.networks.backbones import Backbone, spatial_mean, with_network
 
@@ -62,7 +62,7 @@ def train(images: Images, start: Backbone, image_size: int, epochs: int, seed: i
     device = default_device()
     pixels = torch.from_numpy(np.stack([start.preprocess(image, image_size) for image in images]))
     lower = "the size of the input"
-    ran("eager")
+    note_engine("eager")
     with torch.random.fork_rng(devices=[]), memory_for(f"self-supervision at {image_size} px", lower):
         torch.manual_seed(seed)
         network = copy.deepcopy(start.network).to(device)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from anomaly_transfer.benchmarks.base import evenly_spaced
 from anomaly_transfer.code_used import code_of
 from anomaly_transfer.data.images import Images
-from anomaly_transfer.device import ran
+from anomaly_transfer.device import note_engine
 from anomaly_transfer.features import cached
 from anomaly_transfer.features.features import Features
 from anomaly_transfer.fingerprint import digest
@@ -74,19 +74,33 @@ def network(
     if first == "random":
         backbone = backbones.untrained(backbone, seed)
     if further:
-        backbone, history = trained(backbone, profile, normal, seed, store)
+        backbone, history = self_supervised(backbone, profile, normal, seed, store)
     if first == "random":
         # Trained or not, so that the two differ by the training alone.
         backbone = simclr.calibrated(backbone, _some(normal, profile), side)
     return backbone, history
 
 
-def trained(
+def self_supervised(
     start: Backbone, profile: Profile, images: Images, seed: int = 0, store: Store | None = None
 ) -> tuple[Backbone, list[float]]:
     """``start`` after self-supervised training on images, from the store where that has been done before.
 
-    Parameters and result as :func:`network`.
+    Parameters
+    ----------
+    start : Backbone
+        It is not changed.
+    profile : Profile
+        Says how many images are used, and how many epochs.
+    images : Images
+    seed : int
+        Of what is drawn in training.
+    store : Store, optional
+
+    Returns
+    -------
+    Backbone, list of float
+        The network, and the loss of each epoch.
     """
     store = store or Store()
     images = _some(images, profile)
@@ -103,7 +117,7 @@ def trained(
     with store.locked("encoders", key):
         folder = store.path("encoders", key)
         if folder.is_dir():
-            ran("eager")
+            note_engine("eager")
             found = backbones.untrained(start, seed)
             found.network.load_state_dict(load_file(folder / WEIGHTS))
             history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
@@ -121,12 +135,23 @@ def _some(images: Images, profile: Profile) -> Images:
     return images.take(evenly_spaced(np.arange(len(images)), profile.self_supervised_images))
 
 
-def see(network: Backbone, images: Images, side: int, store: Store, levels: Sequence[str] | None = None) -> Features:
+def features_of(
+    network: Backbone, images: Images, side: int, store: Store, levels: Sequence[str] | None = None
+) -> Features:
     """Features of images as one of the networks sees them.
 
-    Parameters as ``Store.features``, with ``side`` of the network's input in pixels (``Category.input_side``).
     Compiling a network takes as long as some hundred images, so that it is worth it for the pre-trained one, which all
     chapters use, and for many images only.
+
+    Parameters
+    ----------
+    network : Backbone
+    images : Images
+    side : int
+        Of the network's input, pixels (``Category.input_side``).
+    store : Store
+    levels : sequence of str, optional
+        Levels whose spatial maps to return; None returns the spatial means of all levels.
     """
     compiled = network is pretrained(network.name) or len(images) >= WORTH_COMPILING
     return cached.features(store, images, network, side, levels, engine=None if compiled else "eager")
