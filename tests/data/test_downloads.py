@@ -22,6 +22,10 @@ from anomaly_transfer.data import downloads
 from anomaly_transfer.data.downloads import Source, check_content, content_hash, download, fetch_folder, unpack
 from anomaly_transfer.errors import DataError
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(tarfile, "data_filter"), reason="this Python cannot unpack tar archives safely"
+)
+
 CONTENT = b"pixels " * 5000
 
 
@@ -200,6 +204,15 @@ def test_links_that_lead_outside_and_devices_in_a_tar_are_refused(tmp_path, kind
     with pytest.raises(DataError, match="does not belong there"):
         unpack(tar(tmp_path / "x.tar", [info], "w"), tmp_path / "out", 1000)
     assert left(tmp_path / "out") == []
+
+
+def test_a_python_that_cannot_tell_says_so(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"too old to unpack .*x.tar safely: use 3.11.4 or newer"):
+        unpack(tar(tmp_path / "x.tar", [("a.txt", b"one")]), tmp_path / "out", 1000)
+    unpack(zipped(tmp_path / "x.zip", [("a.txt", b"one")]), tmp_path / "out", 1000)
+    assert left(tmp_path / "out") == ["a.txt"]
 
 
 def test_a_link_in_a_zip_is_a_file(tmp_path):

@@ -44,7 +44,7 @@ class Check:
 def checks() -> Iterator[Check]:
     """All checks, in the order in which a reader should mend them."""
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Check("Python", version, None if sys.version_info >= (3, 11, 4) else "use Python 3.11.4 or newer")
+    yield Check("Python", version, None if sys.version_info >= (3, 11) else "use Python 3.11 or newer")
     yield from _packages()
     device = default_device()
     yield Check("machine", hardware())

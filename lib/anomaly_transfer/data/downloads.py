@@ -187,7 +187,8 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     Raises
     ------
     DataError
-        If the archive is damaged, holds a device or something that leads outside, or is too large.
+        If the archive is damaged, holds a device or something that leads outside, or is too large; or if this Python
+        cannot tell (Debian 12 has 3.11.2).
     """
     left = max_bytes
 
@@ -207,6 +208,10 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
                 # No more is read of a file than it says of itself.
                 counted(sum(info.file_size for info in zipped.infolist()))
                 zipped.extractall(folder)
+        elif not hasattr(tarfile, "data_filter"):
+            raise DataError(
+                f"This Python is too old to unpack {archive} safely: use 3.11.4 or newer, or do it by hand."
+            )
         else:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter=plain)
