@@ -21,7 +21,7 @@ class FloorPlan(SphinxDirective):
         lines = []
         for name, purpose in [*floor_plan.floors().items(), ("", "Beside them, used by all.")]:
             lines += ["", f"**{name}**: {purpose}" if name else purpose, "", "| Module | Holds |", "|---|---|"]
-            for module in floor.index[floor == name]:
+            for module in rooms.index[floor[rooms.index] == name]:
                 path = module_path(module)
                 self.env.note_dependency(str(path))
                 inside = path.relative_to(floor_plan.ROOT).as_posix()

@@ -98,11 +98,24 @@ def test_record_without_a_benchmark_takes_those_that_have_the_split(run):
     assert "No benchmark at hand has sideways" in nowhere.stderr
 
 
+def test_record_without_a_benchmark_leaves_out_what_a_study_cannot_be_of(run):
+    words = ("record", "localisation", "--category", "0", "--profile", "smoke")
+    result = run(*words)
+    assert result.returncode == 1
+    assert "Left out: localisation/mahalanobis__mnist5k__0__0: mnist5k/0 has no masks" in result.stderr
+    assert "Error: Nothing at hand is of use to the study 'localisation'." in result.stderr
+    asked = run(*words, "--benchmark", "mnist5k")
+    assert "Error: mnist5k/0 has no masks" in asked.stderr
+    assert "Left out" not in asked.stderr
+    assert "There is no variant 'luck'" in run(*words, "--variant", "luck").stderr
+
+
 def test_studies_are_listed_with_their_variants(run):
     lines = run("studies").stdout.splitlines()
     assert [line.split()[0] for line in lines] == studies.names()
     for name, line in zip(studies.names(), lines, strict=True):
-        assert line.split(maxsplit=1)[1] == ", ".join(studies.get(name).variants)
+        study = studies.get(name)
+        assert line.split(maxsplit=1)[1] == f"{study.axis}: {', '.join(study.variants)}"
 
 
 def test_record_then_records_and_store(run, tmp_path):
@@ -126,6 +139,7 @@ def test_record_then_records_and_store(run, tmp_path):
     same = run("records", "diff", tmp_path / "out", tmp_path / "out")
     assert (same.returncode, same.stdout) == (0, "1 same; largest difference 0\n")
     assert run("records", "list", tmp_path / "out", "--study", "few_shot").stdout == ""
+    assert "There is no study 'few'" in run("records", "list", tmp_path / "out", "--study", "few").stderr
     (kept,) = records.load(tmp_path / "out")
     rows = [[*row[:2], 0.1, 0.05, 0.2] if row[:2] == ["target", "auroc"] else row for row in kept.rows]
     records.export([kept.model_copy(update={"rows": rows})], tmp_path / "kept")

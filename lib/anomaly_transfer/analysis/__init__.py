@@ -1,1 +1,1 @@
-"""What chapters compute from recorded studies."""
+"""A floor of the package, see ``anomaly_transfer.__doc__``."""

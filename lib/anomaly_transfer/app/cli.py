@@ -110,9 +110,12 @@ def record(
 ) -> None:
     """Run the experiments of a study that have no up-to-date record."""
     from anomaly_transfer import benchmarks, studies
-    from anomaly_transfer.studies import records
+    from anomaly_transfer.store import Store
+    from anomaly_transfer.studies import base, records
 
-    asked, chosen = studies.get(study), profiles.get(profile).name
+    asked, chosen, store = studies.get(study), profiles.get(profile).name, Store()
+    for which in variant or []:
+        asked.check(which)
     todo: list[tuple[str, str, str, int, str]] = []
     for name in benchmark or [name for name in benchmarks.names() if benchmarks.get(name).available()]:
         known = benchmarks.get(name)
@@ -127,21 +130,34 @@ def record(
     if not todo:
         given = ", ".join([*(category or []), *(split or [])])
         raise ValueError(f"No benchmark at hand has {given}: `anomaly-transfer benchmarks` lists what is here.")
+    done = 0
     for name, each, which, number, part in todo:
-        found = asked.run(name, each, which, number, chosen, split=part)
+        experiment = asked.experiment(name, each, which, number, chosen, part)
+        try:
+            request = asked.asked(experiment, store)
+        except (AnomalyTransferError, ValueError) as error:
+            if benchmark:
+                raise
+            # Nobody asked for this benchmark by name: the study cannot be of it, e.g. since it gives no pictures.
+            typer.echo(f"Left out: {experiment.name}: {error}", err=True)
+            continue
+        found = base.record_of(request, store)
         typer.echo(_told(found))
+        done += 1
         if export:
             records.export([found], export)
+    if not done:
+        raise ValueError(f"Nothing at hand is of use to the study {study!r}.")
 
 
 @app.command("studies")
 def list_studies() -> None:
-    """List the studies, and the variants of each."""
+    """List the studies with what a variant of each is, and all variants."""
     from anomaly_transfer import studies
 
     for name in studies.names():
         asked = studies.get(name)
-        typer.echo(f"{name:20} {', '.join(asked.variants)}")
+        typer.echo(f"{name:20} {asked.axis}: {', '.join(asked.variants)}")
 
 
 @records_app.command("list")
@@ -150,8 +166,11 @@ def list_records(
     study: Annotated[str, typer.Option(help="Only this one; default: all.")] = "*",
 ) -> None:
     """Print the records in a folder, one a line."""
+    from anomaly_transfer import studies
     from anomaly_transfer.studies import records
 
+    if study != "*":
+        studies.get(study)  # Says which there are.
     for found in records.load(folder, study):
         typer.echo(_told(found))
 

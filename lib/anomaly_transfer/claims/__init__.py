@@ -1,1 +1,1 @@
-"""The ledger of claims: what each says, its threshold, and the verdict of the recorded runs."""
+"""A floor of the package, see ``anomaly_transfer.__doc__``."""

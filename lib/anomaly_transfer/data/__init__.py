@@ -1,1 +1,1 @@
-"""Images, what is known of each (sealed until asked for), and how they are divided, downloaded or drawn."""
+"""A floor of the package, see ``anomaly_transfer.__doc__``."""

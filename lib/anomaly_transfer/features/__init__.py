@@ -1,1 +1,1 @@
-"""What a network says of images, level by level, extracted once and kept."""
+"""A floor of the package, see ``anomaly_transfer.__doc__``."""

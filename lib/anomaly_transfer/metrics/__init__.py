@@ -1,1 +1,1 @@
-"""How good scores and heat maps are, with intervals."""
+"""A floor of the package, see ``anomaly_transfer.__doc__``."""

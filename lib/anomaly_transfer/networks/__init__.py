@@ -1,1 +1,1 @@
-"""Networks whose layers are looked at: pre-trained, with random parameters, or small ones of the literature."""
+"""A floor of the package, see ``anomaly_transfer.__doc__``."""

@@ -1,1 +1,1 @@
-"""What pages and notebooks show: figures, cards, what a chapter takes, and the order of the chapters."""
+"""A floor of the package, see ``anomaly_transfer.__doc__``."""

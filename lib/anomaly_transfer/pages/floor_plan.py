@@ -47,9 +47,13 @@ def imports() -> pd.DataFrame:
 
 
 def rooms() -> pd.Series:
-    """What each module holds: the first line of its docstring, indexed by module."""
-    docstrings = {name: ast.get_docstring(ast.parse(module_source(name))) or "" for name in modules().index}
-    return pd.Series({name: text.split("\n")[0] for name, text in docstrings.items()}, name="holds")
+    """The first line of each module's docstring, indexed by module; without packages that define nothing."""
+    found = {}
+    for name in modules().index:
+        tree = ast.parse(module_source(name))
+        if len(tree.body) > 1:
+            found[name] = (ast.get_docstring(tree) or "").split("\n")[0]
+    return pd.Series(found, name="holds")
 
 
 def draw() -> Figure:

@@ -1,1 +1,1 @@
-"""One training loop, its objectives, and when to stop."""
+"""A floor of the package, see ``anomaly_transfer.__doc__``."""
