@@ -276,14 +276,15 @@ Markdown(
 # %% [markdown]
 # ## Part I, claim by claim
 #
-# What the recorded runs say of the first paper's claims, with the thresholds that the ledger stated beforehand: the mean over
-# cases with its interval, and how many cases meet the claim. [The verdicts](verdicts.ipynb) explain the rule. It treats cases as
+# What the recorded runs say of the first paper's claims, with the thresholds that the ledger stated beforehand: the mean
+# over cases with its interval. [The verdicts](verdicts.ipynb) explain the rule. It treats cases as
 # independent, which classes of one data set are not: the true uncertainty is larger.
 
 # %% tags=["hide-input"]
 findings = ledger.recorded()
 part_one = [claim for claim in ledger.claims() if claim.id.startswith("P1")]
-ledger.board(part_one, findings)
+board = ledger.board(part_one, findings).set_index("claim")
+board[["verdict", "effect"]]
 
 # %% tags=["remove-input"]
 images_near, defects_near = (
